@@ -1,0 +1,61 @@
+// Copyright The Tokenward Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+// Condition types. Every condition carries observedGeneration.
+const (
+	// ConditionReady says whether the object does what its spec says. On a
+	// TokenPolicy it sums up the other conditions.
+	ConditionReady = "Ready"
+	// ConditionSettingsPublished (TokenPolicy) says whether the sidecars' settings
+	// and key set are in the ConfigMap that pods mount. When it turns false the last
+	// good settings stay in force.
+	ConditionSettingsPublished = "SettingsPublished"
+	// ConditionUsersReady (TokenPolicy) says whether the issuer can use the user
+	// source. Written by the issuer, which alone reads user sources.
+	ConditionUsersReady = "UsersReady"
+)
+
+// Reasons of ConditionReady on a SigningKey.
+const (
+	// ReasonKeyActive: there is a key that signs.
+	ReasonKeyActive = "KeyActive"
+	// ReasonKeyRecovered: the Secret with the private key was lost. Tokens signed
+	// before still verify, and a new key signs from now on.
+	ReasonKeyRecovered = "KeyRecovered"
+	// ReasonSecretNotFound: the Secret, or the key in it, that the spec names does not exist.
+	ReasonSecretNotFound = "SecretNotFound"
+	// ReasonSecretAccessDenied: the tenant has not granted reading the Secret. The
+	// message holds the kubectl lines that grant it.
+	ReasonSecretAccessDenied = "SecretAccessDenied"
+	// ReasonKeyInvalid: what the Secret holds is not a private key for spec.algorithm.
+	ReasonKeyInvalid = "KeyInvalid"
+	// ReasonKeyTooShort: the imported RSA key has fewer than 2048 bits.
+	ReasonKeyTooShort = "KeyTooShort"
+)
+
+// Reasons of the conditions of a TokenPolicy.
+const (
+	// ReasonReady: every part works.
+	ReasonReady = "Ready"
+	// ReasonPublished: the ConfigMap holds the settings of this generation.
+	ReasonPublished = "Published"
+	// ReasonSigningKeyNotFound: spec.signingKeyRef names no SigningKey of this namespace.
+	ReasonSigningKeyNotFound = "SigningKeyNotFound"
+	// ReasonSigningKeyNotReady: the SigningKey has no key that signs yet.
+	ReasonSigningKeyNotReady = "SigningKeyNotReady"
+	// ReasonRuleUnreachable: a rule can never match, because an earlier one takes all its requests.
+	ReasonRuleUnreachable = "RuleUnreachable"
+	// ReasonConfigMapConflict: the ConfigMap's name is taken by an object that is not ours.
+	ReasonConfigMapConflict = "ConfigMapConflict"
+	// ReasonUsersReady: the user source answers.
+	ReasonUsersReady = "UsersReady"
+	// ReasonUsersPartlyInvalid: some users of the source cannot log in, because
+	// their entries are broken; the others can.
+	ReasonUsersPartlyInvalid = "UsersPartlyInvalid"
+	// ReasonUsersUnavailable: the user source cannot be read for now.
+	ReasonUsersUnavailable = "UsersUnavailable"
+	// ReasonPending: the issuer has not reported on this generation yet.
+	ReasonPending = "Pending"
+)

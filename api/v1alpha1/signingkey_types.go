@@ -156,10 +156,10 @@ type KeyStatus struct {
 type SigningKeyStatus struct {
 	// observedGeneration is the generation of the spec that this status reports on.
 	// +optional
-	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Minimum=1
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// conditions: Ready.
+	// conditions of the key: Ready.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -168,6 +168,7 @@ type SigningKeyStatus struct {
 
 	// activeKeyID is the "kid" of new tokens.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	ActiveKeyID string `json:"activeKeyID,omitempty"`
 
@@ -193,6 +194,7 @@ type SigningKeyStatus struct {
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63",message="metadata.name must have at most 63 characters: choose a shorter name"
 type SigningKey struct {
 	metav1.TypeMeta `json:",inline"`
+	// metadata is the standard object metadata; the name has at most 63 characters.
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitzero"`
 

@@ -275,7 +275,7 @@ type Refresh struct {
 	// +kubebuilder:validation:XValidation:rule="!(self.lowerAscii() in ['connection', 'keep-alive', 'proxy-authenticate', 'te', 'trailer', 'transfer-encoding', 'upgrade', 'content-length', 'content-type', 'content-encoding', 'content-range', 'set-cookie', 'location', 'www-authenticate', 'date', 'server', 'vary', 'cache-control', 'etag', 'retry-after', 'host', 'age', 'expires', 'last-modified', 'allow', 'alt-svc', 'link', 'refresh']) && !self.lowerAscii().startsWith('access-control-')",message="this response header has a meaning of its own: use Authorization or a name such as X-New-Token"
 	ResponseHeader string `json:"responseHeader,omitempty"`
 
-	// early: tokens this close to their expiry are refreshed too; 0s turns it off. A
+	// early says how close to its expiry a token is refreshed already; 0s turns it off. A
 	// request whose token is still valid never fails because of it.
 	// +optional
 	// +kubebuilder:default="30s"
@@ -490,10 +490,10 @@ type PodCounts struct {
 type TokenPolicyStatus struct {
 	// observedGeneration is the generation of the spec that this status reports on.
 	// +optional
-	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Minimum=1
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// conditions: Ready, SettingsPublished, UsersReady.
+	// conditions of the policy: Ready, SettingsPublished, UsersReady.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -519,6 +519,7 @@ type TokenPolicyStatus struct {
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63",message="metadata.name must have at most 63 characters: choose a shorter name"
 type TokenPolicy struct {
 	metav1.TypeMeta `json:",inline"`
+	// metadata is the standard object metadata; the name has at most 63 characters.
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitzero"`
 

@@ -20,7 +20,7 @@ type RefreshApplyConfiguration struct {
 	OnExpired *apiv1alpha1.OnExpired `json:"onExpired,omitempty"`
 	// responseHeader is the header that carries a new token to the client, as "Bearer <token>".
 	ResponseHeader *string `json:"responseHeader,omitempty"`
-	// early: tokens this close to their expiry are refreshed too; 0s turns it off. A
+	// early says how close to its expiry a token is refreshed already; 0s turns it off. A
 	// request whose token is still valid never fails because of it.
 	Early *v1.Duration `json:"early,omitempty"`
 	// reuseGrace is how long the token before the current one still gets the current

@@ -20,7 +20,8 @@ import (
 // SigningKey is the key that signs the tokens of one or more TokenPolicies of
 // its namespace. Its private half lives in the operator's namespace.
 type SigningKeyApplyConfiguration struct {
-	v1.TypeMetaApplyConfiguration    `json:""`
+	v1.TypeMetaApplyConfiguration `json:""`
+	// metadata is the standard object metadata; the name has at most 63 characters.
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
 	// spec says which key signs and when it is replaced.
 	Spec *SigningKeySpecApplyConfiguration `json:"spec,omitempty"`

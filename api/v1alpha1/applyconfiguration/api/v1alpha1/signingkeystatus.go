@@ -16,7 +16,7 @@ import (
 type SigningKeyStatusApplyConfiguration struct {
 	// observedGeneration is the generation of the spec that this status reports on.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// conditions: Ready.
+	// conditions of the key: Ready.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// activeKeyID is the "kid" of new tokens.
 	ActiveKeyID *string `json:"activeKeyID,omitempty"`

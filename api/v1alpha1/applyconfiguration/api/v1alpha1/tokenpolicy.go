@@ -20,7 +20,8 @@ import (
 // TokenPolicy is what a pod names in its annotation tokenward.io/policy to get
 // token authentication.
 type TokenPolicyApplyConfiguration struct {
-	v1.TypeMetaApplyConfiguration    `json:""`
+	v1.TypeMetaApplyConfiguration `json:""`
+	// metadata is the standard object metadata; the name has at most 63 characters.
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
 	// spec says who may call, and how tokens are made, checked and refreshed.
 	Spec *TokenPolicySpecApplyConfiguration `json:"spec,omitempty"`

@@ -16,7 +16,7 @@ import (
 type TokenPolicyStatusApplyConfiguration struct {
 	// observedGeneration is the generation of the spec that this status reports on.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// conditions: Ready, SettingsPublished, UsersReady.
+	// conditions of the policy: Ready, SettingsPublished, UsersReady.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// pods counts the pods under this policy.
 	Pods *PodCountsApplyConfiguration `json:"pods,omitempty"`

@@ -49,6 +49,9 @@ const (
 	ReasonRuleUnreachable = "RuleUnreachable"
 	// ReasonConfigMapConflict: the ConfigMap's name is taken by an object that is not ours.
 	ReasonConfigMapConflict = "ConfigMapConflict"
+	// ReasonCertificatesPending: the installation's own certificates are not made yet.
+	// It passes by itself.
+	ReasonCertificatesPending = "CertificatesPending"
 	// ReasonUsersReady: the user source answers.
 	ReasonUsersReady = "UsersReady"
 	// ReasonUsersPartlyInvalid: some users of the source cannot log in, because

@@ -47,6 +47,8 @@ const (
 	ReasonSigningKeyNotReady = "SigningKeyNotReady"
 	// ReasonRuleUnreachable: a rule can never match, because an earlier one takes all its requests.
 	ReasonRuleUnreachable = "RuleUnreachable"
+	// ReasonSpecInvalid: the spec passed admission, but no sidecar could use what it says.
+	ReasonSpecInvalid = "SpecInvalid"
 	// ReasonConfigMapConflict: the ConfigMap's name is taken by an object that is not ours.
 	ReasonConfigMapConflict = "ConfigMapConflict"
 	// ReasonCertificatesPending: the installation's own certificates are not made yet.

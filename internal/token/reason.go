@@ -52,3 +52,62 @@ func Reasons() []Reason {
 		IssuerUnavailable, StoreFull, RateLimited, CredentialsInvalid, RequestInvalid,
 	}
 }
+
+// Title is the reason in a short sentence for people. It is the "title" of an
+// RFC 9457 problem and never holds anything that the caller sent.
+func (r Reason) Title() string {
+	switch r {
+	case TokenMissing:
+		return "The request carries no access token."
+	case TokenMalformed:
+		return "The access token is not well formed."
+	case TokenTooLarge:
+		return "The access token is too large."
+	case AlgorithmNotAllowed:
+		return "The access token is signed with an algorithm that is not allowed."
+	case KeyUnknown:
+		return "The access token is signed with a key that is not known."
+	case SignatureInvalid:
+		return "The signature of the access token is wrong."
+	case TokenExpired:
+		return "The access token has expired."
+	case TokenNotYetValid:
+		return "The access token is not valid yet."
+	case IssuerNotTrusted:
+		return "The access token comes from an issuer that is not trusted here."
+	case AudienceMismatch:
+		return "The access token is meant for another audience."
+	case ClaimMissing:
+		return "The access token lacks a claim that is needed."
+	case ClaimMismatch:
+		return "A claim of the access token does not have a value that is needed."
+	case SessionRevoked:
+		return "The session was ended."
+	case SessionExpired:
+		return "The session has expired."
+	case SessionUnknown:
+		return "The session is not known."
+	case TokenReused:
+		return "The access token was already exchanged for a newer one."
+	case UserDisabled:
+		return "The user may no longer sign in."
+	case RuleDenied:
+		return "The policy denies this request."
+	case PathAmbiguous:
+		return "The path of the request can be read in more than one way."
+	case HeadersAmbiguous:
+		return "The headers of the request can be read in more than one way."
+	case IssuerUnavailable:
+		return "The token service cannot answer for now."
+	case StoreFull:
+		return "No more sessions can be stored."
+	case RateLimited:
+		return "There were too many attempts."
+	case CredentialsInvalid:
+		return "The credentials are wrong."
+	case RequestInvalid:
+		return "The request is not what this endpoint takes."
+	default:
+		return "The request was refused."
+	}
+}

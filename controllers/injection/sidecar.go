@@ -1,0 +1,117 @@
+// Copyright The Tokenward Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package injection
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
+
+	"github.com/tokenward/tokenward/internal/protocol"
+)
+
+// What the sidecar is called and where it listens; design section 6.
+const (
+	// ContainerName of the native sidecar.
+	ContainerName = "tokenward"
+	// ListenPort takes the requests.
+	ListenPort = 18080
+	// AdminPort has health, readiness and metrics.
+	AdminPort = 18081
+
+	settingsVolume = "tokenward-settings"
+	settingsDir    = "/etc/tokenward"
+	identityVolume = "tokenward-identity"
+	// identityDir is where Kubernetes mounts its API token: the ServiceAccount
+	// admission plugin leaves a container alone that has something there already,
+	// and so the sidecar never holds a token for the Kubernetes API.
+	identityDir = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+	listenPortName = "tokenward"
+	adminPortName  = "tokenward-admin"
+
+	nonRoot = 65532 // the "nonroot" user of distroless images
+)
+
+// SettingsName is the ConfigMap with a policy's settings, in the policy's namespace.
+func SettingsName(policy string) string { return "tokenward-" + policy }
+
+// sidecar is the container for one application port.
+func sidecar(o Options, t target, resources corev1.ResourceRequirements) corev1.Container {
+	return corev1.Container{
+		Name:            ContainerName,
+		Image:           o.SidecarImage,
+		ImagePullPolicy: o.SidecarImagePullPolicy,
+		Command:         []string{"/tokenward-sidecar"},
+		Args: []string{
+			fmt.Sprintf("--listen=:%d", ListenPort),
+			fmt.Sprintf("--admin-listen=:%d", AdminPort),
+			upstream(t.number),
+			"--settings-dir=" + settingsDir,
+			"--identity-token-file=" + identityDir + "/token",
+			// Below the 30s that Kubernetes gives a pod by default.
+			"--drain-timeout=25s",
+		},
+		Ports: []corev1.ContainerPort{
+			{Name: t.sidecarPortName(), ContainerPort: ListenPort, Protocol: corev1.ProtocolTCP},
+			{Name: adminPortName, ContainerPort: AdminPort, Protocol: corev1.ProtocolTCP},
+		},
+		Resources: resources,
+		VolumeMounts: []corev1.VolumeMount{
+			{Name: settingsVolume, MountPath: settingsDir, ReadOnly: true},
+			{Name: identityVolume, MountPath: identityDir, ReadOnly: true},
+		},
+		// A native sidecar: it is up before the application starts and outlives it.
+		RestartPolicy: ptr.To(corev1.ContainerRestartPolicyAlways),
+		// The application's containers start only once this one has succeeded.
+		StartupProbe:             probe("/healthz", 1, 60),
+		LivenessProbe:            probe("/healthz", 10, 3),
+		ReadinessProbe:           probe("/readyz", 5, 2),
+		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
+		// The "restricted" Pod Security Standard, whatever the pod says for itself.
+		SecurityContext: &corev1.SecurityContext{
+			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+			Privileged:               ptr.To(false),
+			RunAsUser:                ptr.To[int64](nonRoot),
+			RunAsGroup:               ptr.To[int64](nonRoot),
+			RunAsNonRoot:             ptr.To(true),
+			ReadOnlyRootFilesystem:   ptr.To(true),
+			AllowPrivilegeEscalation: ptr.To(false),
+			SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		},
+	}
+}
+
+func upstream(port int32) string { return fmt.Sprintf("--upstream=127.0.0.1:%d", port) }
+
+// probe has no host: Pod Security refuses one since Kubernetes 1.34.
+func probe(path string, period, failures int32) *corev1.Probe {
+	return &corev1.Probe{
+		ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
+			Path: path, Port: intstr.FromInt32(AdminPort), Scheme: corev1.URISchemeHTTP,
+		}},
+		TimeoutSeconds:   2,
+		PeriodSeconds:    period,
+		SuccessThreshold: 1,
+		FailureThreshold: failures,
+	}
+}
+
+// volumes are the policy's settings, and a token that says to the issuer which pod is asking.
+func volumes(policy string) []corev1.Volume {
+	return []corev1.Volume{
+		{Name: settingsVolume, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+			LocalObjectReference: corev1.LocalObjectReference{Name: SettingsName(policy)},
+			DefaultMode:          ptr.To[int32](0o444),
+		}}},
+		{Name: identityVolume, VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
+			DefaultMode: ptr.To[int32](0o444),
+			Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
+				Audience: protocol.Audience, ExpirationSeconds: ptr.To[int64](3600), Path: "token",
+			}}},
+		}}},
+	}
+}

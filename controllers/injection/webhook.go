@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
@@ -104,9 +105,12 @@ func (h *podHandler) answer(ctx context.Context, req admission.Request) (Verdict
 // policies looks up what [Decide] needs. The pod's own namespace field may still be
 // empty; the request's is the truth.
 func (h *podHandler) policies(ctx context.Context, namespace string, pod *corev1.Pod) (Policies, error) {
-	name := pod.Annotations[api.PolicyAnnotation]
-	if name == "" {
-		return h.known(ctx, namespace)
+	name, asked := pod.Annotations[api.PolicyAnnotation]
+	if !asked {
+		return Policies{}, nil
+	}
+	if len(validation.IsDNS1123Subdomain(name)) > 0 {
+		return h.known(ctx, namespace) // no object can have this name, and a client would not ask for it
 	}
 	policy := &api.TokenPolicy{}
 	key := types.NamespacedName{Namespace: namespace, Name: name}

@@ -1,0 +1,370 @@
+// Copyright The Tokenward Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	api "github.com/tokenward/tokenward/api/v1alpha1"
+)
+
+// story walks through what the product does. Each chapter prints its requests and
+// answers and returns an error when an answer is not the expected one.
+type story struct {
+	platform *platform
+	workload *workload
+	caller   *caller
+	out      io.Writer
+	say      func(string, ...any)
+
+	token     string // the newest token that alice has seen
+	expiresAt time.Time
+	spare     string // a token of a second session of hers, which expires unused
+	bob       string
+}
+
+func (s *story) tell(ctx context.Context) error {
+	for _, chapter := range []struct {
+		title string
+		tell  func(context.Context) error
+	}{
+		{"steps 1-4: log in with id, phone number and password; the answer carries the access token only", s.login},
+		{"a wrong password and an unknown user get the same answer", s.wrongCredentials},
+		{"steps 5-7: an authorised call; the application sees who it is", s.authorisedCall},
+		{"a call without a token is refused", s.withoutToken},
+		{"a forged token is refused", s.forgedToken},
+		{"a header that claims to be somebody else does not reach the application", s.spoofedHeader},
+		{"what a rule makes anonymous needs no token; what needs a role asks for it", s.rules},
+		{"key rotation: tokens signed before go on working", s.rotation},
+		{"log out, and the token is refused although it has not expired", s.logout},
+		{"step 8a: an expired token under onExpired: Reject is refused", s.expiredReject},
+		{"step 8b: the same token under onExpired: Refresh goes through, and the new token is in the header", s.expiredRefresh},
+		{"the token that was exchanged is answered with the same new one while the grace lasts", s.lostAnswer},
+		{"a removed user is refused at the next refresh", s.removedUser},
+		{"emergency: the key that signs is revoked; its tokens are refused, and the next key signs", s.revokedKey},
+	} {
+		s.say("%s", chapter.title)
+		if err := chapter.tell(ctx); err != nil {
+			return fmt.Errorf("%s: %w", chapter.title, err)
+		}
+	}
+	return nil
+}
+
+func (u user) credentials() string {
+	return fmt.Sprintf(`{"id":%q,"phone":%q,"password":%q}`, u.ID, u.Phone, u.Password)
+}
+
+func (s *story) logIn(ctx context.Context, u user) (string, error) {
+	answer, err := s.caller.do(ctx,
+		call{method: http.MethodPost, path: "/auth/token", body: u.credentials()},
+		expectation{status: http.StatusOK})
+	if err != nil {
+		return "", err
+	}
+	return answer.loginToken()
+}
+
+func (s *story) login(ctx context.Context) (err error) {
+	if s.token, err = s.logIn(ctx, alice); err != nil {
+		return err
+	}
+	if s.spare, err = s.logIn(ctx, alice); err != nil {
+		return err
+	}
+	s.bob, err = s.logIn(ctx, bob)
+	s.expiresAt = time.Now().Add(31 * time.Second) // ttl 30s, and times in tokens are whole seconds
+	return err
+}
+
+func (s *story) wrongCredentials(ctx context.Context) error {
+	for _, u := range []user{{ID: "alice", Phone: alice.Phone, Password: "guess"}, {ID: "nobody", Phone: alice.Phone, Password: "guess"}} {
+		_, err := s.caller.do(ctx,
+			call{method: http.MethodPost, path: "/auth/token", body: u.credentials()},
+			expectation{status: http.StatusForbidden, reason: "credentials_invalid"})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *story) authorisedCall(ctx context.Context) error {
+	_, err := s.caller.do(ctx,
+		call{method: http.MethodGet, path: "/orders", token: s.token, tokenName: "TOKEN"},
+		expectation{status: http.StatusOK, check: sawUser("alice", 1)})
+	return err
+}
+
+func (s *story) withoutToken(ctx context.Context) error {
+	_, err := s.caller.do(ctx, call{method: http.MethodGet, path: "/orders"},
+		expectation{status: http.StatusForbidden, reason: "token_missing"})
+	return err
+}
+
+// forgedToken changes one character of the signature, in its middle.
+func (s *story) forgedToken(ctx context.Context) error {
+	at := strings.LastIndex(s.token, ".") + 20
+	replacement := "A"
+	if s.token[at] == 'A' {
+		replacement = "B"
+	}
+	_, err := s.caller.do(ctx,
+		call{method: http.MethodGet, path: "/orders", token: s.token[:at] + replacement + s.token[at+1:], tokenName: "FORGED"},
+		expectation{status: http.StatusForbidden, reason: "signature_invalid"})
+	return err
+}
+
+func (s *story) spoofedHeader(ctx context.Context) error {
+	_, err := s.caller.do(ctx,
+		call{method: http.MethodGet, path: "/orders", token: s.token, tokenName: "TOKEN", header: "X_User-ID: root"},
+		expectation{status: http.StatusOK, check: sawUser("alice", 1)})
+	return err
+}
+
+func (s *story) rules(ctx context.Context) error {
+	if _, err := s.caller.do(ctx, call{method: http.MethodGet, path: "/healthz"}, expectation{status: http.StatusOK}); err != nil {
+		return err
+	}
+	if _, err := s.caller.do(ctx, call{method: http.MethodGet, path: "/admin", token: s.bob, tokenName: "BOB"},
+		expectation{status: http.StatusForbidden, reason: "claim_mismatch"}); err != nil {
+		return err
+	}
+	_, err := s.caller.do(ctx, call{method: http.MethodGet, path: "/admin", token: s.token, tokenName: "TOKEN"},
+		expectation{status: http.StatusOK, check: sawUser("alice", 1)})
+	return err
+}
+
+// rotation asks for a new key by annotation. It is published at once, so that every
+// verifier knows it, and signs after publishBefore, which is at least 3 minutes and
+// so beyond this demo.
+func (s *story) rotation(ctx context.Context) error {
+	s.say("kubectl -n shop annotate signingkey shop tokenward.io/rotate=now")
+	if err := s.patch(ctx, &api.SigningKey{}, `{"metadata":{"annotations":{"`+api.RotateAnnotation+`":"now"}}}`); err != nil {
+		return err
+	}
+	if err := s.waitForKeys(ctx, 2); err != nil {
+		return err
+	}
+	if _, err := s.caller.do(ctx, call{method: http.MethodGet, path: "/auth/jwks.json"},
+		expectation{status: http.StatusOK, check: keyCount(2)}); err != nil {
+		return err
+	}
+	_, err := s.caller.do(ctx,
+		call{method: http.MethodGet, path: "/orders", token: s.token, tokenName: "TOKEN"},
+		expectation{status: http.StatusOK, check: sawUser("alice", 1)})
+	return err
+}
+
+func (s *story) logout(ctx context.Context) error {
+	if _, err := s.caller.do(ctx,
+		call{method: http.MethodPost, path: "/auth/logout", token: s.token, tokenName: "TOKEN"},
+		expectation{status: http.StatusNoContent}); err != nil {
+		return err
+	}
+	_, err := s.caller.do(ctx,
+		call{method: http.MethodGet, path: "/orders", token: s.token, tokenName: "TOKEN"},
+		expectation{status: http.StatusForbidden, reason: "session_revoked"})
+	return err
+}
+
+func (s *story) expiredReject(ctx context.Context) error {
+	if err := s.setOnExpired(ctx, api.OnExpiredReject); err != nil {
+		return err
+	}
+	if err := s.waitForExpiry(ctx); err != nil {
+		return err
+	}
+	_, err := s.caller.do(ctx,
+		call{method: http.MethodGet, path: "/orders", token: s.spare, tokenName: "EXPIRED"},
+		expectation{status: http.StatusForbidden, reason: "token_expired"})
+	return err
+}
+
+func (s *story) expiredRefresh(ctx context.Context) error {
+	if err := s.setOnExpired(ctx, api.OnExpiredRefresh); err != nil {
+		return err
+	}
+	answer, err := s.caller.do(ctx,
+		call{method: http.MethodGet, path: "/orders", token: s.spare, tokenName: "EXPIRED"},
+		expectation{status: http.StatusOK, newToken: true, check: sawUser("alice", 2)})
+	if err != nil {
+		return err
+	}
+	s.token = answer.newToken()
+	_, err = s.caller.do(ctx,
+		call{method: http.MethodGet, path: "/orders", token: s.token, tokenName: "NEW_TOKEN"},
+		expectation{status: http.StatusOK, check: sawUser("alice", 2)})
+	return err
+}
+
+func (s *story) lostAnswer(ctx context.Context) error {
+	_, err := s.caller.do(ctx,
+		call{method: http.MethodGet, path: "/orders", token: s.spare, tokenName: "EXPIRED"},
+		expectation{status: http.StatusOK, newToken: true, check: func(a answerOf) error {
+			if a.newToken() != s.token {
+				return fmt.Errorf("the new token is another one than before")
+			}
+			return sawUser("alice", 2)(a)
+		}})
+	return err
+}
+
+func (s *story) removedUser(ctx context.Context) error {
+	s.say("kubectl -n shop patch secret shop-users: bob is removed")
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "shop-users"}}
+	if err := s.platform.Patch(ctx, secret, client.RawPatch(types.MergePatchType, []byte(`{"data":{"bob":null}}`))); err != nil {
+		return err
+	}
+	// The issuer may go by what it read of the Secret a second ago.
+	if err := pause(ctx, 1500*time.Millisecond); err != nil {
+		return err
+	}
+	_, err := s.caller.do(ctx,
+		call{method: http.MethodGet, path: "/orders", token: s.bob, tokenName: "BOB"},
+		expectation{status: http.StatusForbidden, reason: "user_disabled"})
+	return err
+}
+
+// revokedKey is the emergency: the key that signs was stolen.
+func (s *story) revokedKey(ctx context.Context) error {
+	key := &api.SigningKey{}
+	if err := s.platform.Get(ctx, shop, key); err != nil {
+		return err
+	}
+	s.say("kubectl -n shop patch signingkey shop: revokedKeyIDs: [%s]", key.Status.ActiveKeyID)
+	if err := s.patch(ctx, key, `{"spec":{"revokedKeyIDs":["`+key.Status.ActiveKeyID+`"]}}`); err != nil {
+		return err
+	}
+	if err := s.waitForKeys(ctx, 1); err != nil {
+		return err
+	}
+	if _, err := s.caller.do(ctx,
+		call{method: http.MethodGet, path: "/orders", token: s.token, tokenName: "NEW_TOKEN"},
+		expectation{status: http.StatusForbidden, reason: "key_unknown"}); err != nil {
+		return err
+	}
+	token, err := s.logIn(ctx, alice)
+	if err != nil {
+		return err
+	}
+	_, err = s.caller.do(ctx,
+		call{method: http.MethodGet, path: "/orders", token: token, tokenName: "TOKEN"},
+		expectation{status: http.StatusOK, check: sawUser("alice", 1)})
+	return err
+}
+
+// shop is the name of everything the team has.
+var shop = client.ObjectKey{Namespace: "shop", Name: "shop"}
+
+func (s *story) patch(ctx context.Context, object client.Object, patch string) error {
+	object.SetNamespace(shop.Namespace)
+	object.SetName(shop.Name)
+	return s.platform.Patch(ctx, object, client.RawPatch(types.MergePatchType, []byte(patch)))
+}
+
+// setOnExpired changes the policy and waits until the sidecar goes by it.
+func (s *story) setOnExpired(ctx context.Context, to api.OnExpired) error {
+	s.say("kubectl -n shop patch tokenpolicy shop: refresh.onExpired: %s", to)
+	policy := &api.TokenPolicy{}
+	if err := s.patch(ctx, policy, `{"spec":{"refresh":{"onExpired":"`+string(to)+`"}}}`); err != nil {
+		return err
+	}
+	return until(ctx, func(ctx context.Context) error {
+		got, err := s.caller.get(ctx, s.workload.admin+"/readyz")
+		if err != nil {
+			return err
+		}
+		var detail struct {
+			Generation int64 `json:"policyGeneration"`
+		}
+		if err := json.Unmarshal(got, &detail); err != nil {
+			return err
+		}
+		if detail.Generation != policy.Generation {
+			return fmt.Errorf("the sidecar goes by generation %d of the policy, not yet by %d", detail.Generation, policy.Generation)
+		}
+		return nil
+	})
+}
+
+// waitForKeys waits until the sidecar serves a key set of n keys.
+func (s *story) waitForKeys(ctx context.Context, n int) error {
+	return until(ctx, func(ctx context.Context) error {
+		got, err := s.caller.get(ctx, s.caller.base+"/auth/jwks.json")
+		if err != nil {
+			return err
+		}
+		return keyCount(n)(answerOf{body: got})
+	})
+}
+
+func keyCount(n int) func(answerOf) error {
+	return func(a answerOf) error {
+		var set struct {
+			Keys []json.RawMessage `json:"keys"`
+		}
+		if err := json.Unmarshal(a.body, &set); err != nil {
+			return err
+		}
+		if len(set.Keys) != n {
+			return fmt.Errorf("the key set has %d keys, expected %d", len(set.Keys), n)
+		}
+		return nil
+	}
+}
+
+// waitForExpiry shows how long it still takes until the first tokens have expired.
+func (s *story) waitForExpiry(ctx context.Context) error {
+	for left := time.Until(s.expiresAt); left > 0; left = time.Until(s.expiresAt) {
+		_, _ = fmt.Fprintf(s.out, "    waiting %2.0fs for the token to expire\n", left.Seconds())
+		if err := pause(ctx, min(left, 5*time.Second)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// leaveUp prints how to go on and waits for Ctrl-C.
+func (s *story) leaveUp(ctx context.Context) {
+	kubeconfig, err := s.platform.adminKubeconfig()
+	if err != nil {
+		s.say("no kubeconfig: %v", err)
+	}
+	_, _ = fmt.Fprintf(s.out, `
+Everything stays up until Ctrl-C. Go on with:
+
+    export KUBECONFIG=%s
+    kubectl -n shop get signingkeys,tokenpolicies,pods
+
+    TOKEN=$(curl -s %[2]s/auth/token -H 'Content-Type: application/json' -d '%[3]s' | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
+    curl -i %[2]s/orders -H "Authorization: Bearer $TOKEN"
+    sleep 31; curl -i %[2]s/orders -H "Authorization: Bearer $TOKEN"     # the new token is in the header
+    curl -i -X POST %[2]s/auth/logout -H "Authorization: Bearer $TOKEN"
+    curl -s %[2]s/auth/jwks.json
+    curl -s %[4]s/metrics
+
+`, kubeconfig, s.caller.base, alice.credentials(), s.workload.admin)
+	<-ctx.Done()
+}

@@ -1,0 +1,230 @@
+// Copyright The Tokenward Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package configmap
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tokenward/tokenward/internal/session"
+)
+
+const (
+	// requestTimeout bounds one request to the API server.
+	requestTimeout = 10 * time.Second
+	// attempts is how often a batch is tried before its callers are told that the
+	// store cannot be written.
+	attempts = 10
+	// retryAfter grows with each attempt that failed other than by a conflict.
+	retryAfter = 25 * time.Millisecond
+)
+
+// shardWriter is the only one in this instance that writes its shard.
+type shardWriter struct {
+	store  *Store
+	shard  int
+	reader *shardReader
+
+	mu      sync.Mutex
+	pending []*operation
+	wake    chan struct{} // holds one
+}
+
+func (w *shardWriter) enqueue(op *operation) {
+	w.mu.Lock()
+	w.pending = append(w.pending, op)
+	w.mu.Unlock()
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (w *shardWriter) take() []*operation {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	batch := w.pending
+	w.pending = nil
+	return batch
+}
+
+// run gathers and commits until the store is closed. What is pending then is answered
+// by the closed store, see [Store.do].
+func (w *shardWriter) run() {
+	ctx := w.store.ctx
+	for {
+		select {
+		case <-w.wake:
+		case <-ctx.Done():
+			return
+		}
+		// Waiting for a place in the pace is gathering, too.
+		if w.store.pace.wait(ctx) != nil || sleep(ctx, w.store.config.Gather) != nil {
+			return
+		}
+		if !w.commit(ctx, w.take()) {
+			w.store.pace.unused()
+		}
+	}
+}
+
+// commit brings a batch to its end and answers it. It reports whether it used the
+// place in the pace that its caller has waited for.
+func (w *shardWriter) commit(ctx context.Context, batch []*operation) (used bool) {
+	s := w.store
+	defer s.quota.drop(w.shard)
+	base, current, full := w.reader.known(), false, false
+	var err error
+	for attempt := 0; attempt < attempts && ctx.Err() == nil; attempt++ {
+		if attempt > 0 && s.pace.wait(ctx) != nil {
+			return used
+		}
+		if batch = alive(batch); len(batch) == 0 {
+			return used
+		}
+		if base == nil {
+			if base, err = w.reader.read(ctx); err != nil {
+				base = nil
+				_ = sleep(ctx, backoff(attempt))
+				continue
+			}
+			current = true
+		}
+		d := w.draft(base, batch, full)
+		if !current && (d.refused || !d.changed) {
+			// Whoever is refused must be refused for what is, not for what was.
+			if base, err = w.reader.read(ctx); err != nil {
+				base = nil
+				_ = sleep(ctx, backoff(attempt))
+				continue
+			}
+			current = true
+			d = w.draft(base, batch, full)
+		}
+		if !d.changed {
+			answer(batch, d.results)
+			return used
+		}
+		used = true
+		var written *content
+		if written, err = w.write(ctx, base, d); err == nil {
+			w.reader.learn(written, true)
+			answer(batch, d.results)
+			return used
+		}
+		base, current = nil, false
+		switch {
+		case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err), apierrors.IsNotFound(err):
+			s.stats.conflicts.Add(1)
+		case apierrors.IsRequestEntityTooLargeError(err), apierrors.IsInvalid(err):
+			full = true // our own limits should have come first
+		case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
+			attempt = attempts // it was not obeyed, and asking again does not help
+		default:
+			_ = sleep(ctx, backoff(attempt))
+		}
+	}
+	if ctx.Err() != nil {
+		return used
+	}
+	// The callers report it too, but only this line says that it is the shard's trouble.
+	s.config.Log.Error(err, "cannot write a session shard", "shard", shardName(s.config.Policy, w.shard), "waiting", len(batch))
+	for _, op := range batch {
+		op.result <- result{err: fmt.Errorf("write session shard %q: %w", shardName(s.config.Policy, w.shard), err)}
+	}
+	return used
+}
+
+func (w *shardWriter) draft(base *content, batch []*operation, full bool) *draft {
+	w.store.quota.drop(w.shard)
+	return w.store.apply(base, batch, full, w.store.config.Now())
+}
+
+// write makes one request. A timeout of it says nothing about whether it was obeyed.
+func (w *shardWriter) write(ctx context.Context, base *content, d *draft) (*content, error) {
+	s := w.store
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	object := &corev1.ConfigMap{}
+	if base.object != nil {
+		object.ObjectMeta = *base.object.ObjectMeta.DeepCopy()
+		object.Data = base.object.Data
+	}
+	object.Namespace, object.Name = s.config.Namespace, shardName(s.config.Policy, w.shard)
+	if object.Labels == nil {
+		object.Labels = map[string]string{}
+	}
+	maps.Copy(object.Labels, s.labels())
+	if object.Annotations == nil {
+		object.Annotations = map[string]string{}
+	}
+	object.Annotations[writerAnnotation] = s.instance
+	// Nobody applies to a shard by field, and tracking hundreds of fields would be the
+	// larger part of an update's cost: one empty entry turns the tracking off.
+	object.ManagedFields = []metav1.ManagedFieldsEntry{{}}
+	object.BinaryData = make(map[string][]byte, len(d.entries))
+	for key, e := range d.entries {
+		object.BinaryData[key] = e.sealed
+	}
+	s.stats.writes.Add(1)
+	var err error
+	if base.object == nil {
+		err = s.config.Client.Create(ctx, object)
+	} else {
+		err = s.config.Client.Update(ctx, object)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &content{object: object, entries: d.entries, size: d.size}, nil
+}
+
+// alive drops the operations whose callers have gone.
+func alive(batch []*operation) []*operation {
+	left := make([]*operation, 0, len(batch))
+	for _, op := range batch {
+		select {
+		case <-op.abandoned:
+		default:
+			left = append(left, op)
+		}
+	}
+	return left
+}
+
+func answer(batch []*operation, results []result) {
+	for i, op := range batch {
+		op.result <- results[i]
+	}
+}
+
+func backoff(attempt int) time.Duration {
+	ceiling := min(retryAfter<<attempt, time.Second)
+	return ceiling/2 + rand.N(ceiling/2+1) //nolint:gosec // spreads retries, hides nothing
+}
+
+// do hands an operation to its shard and waits for the outcome.
+func (s *Store) do(ctx context.Context, op *operation) (session.Session, error) {
+	if err := ctx.Err(); err != nil {
+		return session.Session{}, err
+	}
+	op.abandoned, op.result = ctx.Done(), make(chan result, 1)
+	s.writers[op.at.shard].enqueue(op)
+	select {
+	case r := <-op.result:
+		return r.session, r.err
+	case <-ctx.Done():
+		return session.Session{}, ctx.Err()
+	case <-s.ctx.Done():
+		return session.Session{}, errClosed
+	}
+}

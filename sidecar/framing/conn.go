@@ -1,0 +1,274 @@
+// Copyright The Tokenward Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package framing
+
+import (
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// refused stands in for a head that was refused: it makes the server call its
+// handler, and close.
+const refused = "GET / HTTP/1.1\r\nHost: refused\r\nConnection: close\r\n\r\n"
+
+const (
+	readSize = 4 << 10
+	// lingerTime and lingerBytes bound the polite end of a refused connection: a
+	// close with unread bytes resets it, and the client would lose the answer.
+	lingerTime  = 500 * time.Millisecond
+	lingerBytes = 256 << 10
+)
+
+// Listener hands out a [Conn] for each connection.
+type Listener struct {
+	net.Listener
+	// HeadTimeout bounds the time from the first byte of a head to its last.
+	HeadTimeout time.Duration
+}
+
+// Accept waits for the next connection.
+func (l *Listener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return NewConn(c, l.HeadTimeout), nil
+}
+
+// Conn is a connection whose reader sees well-formed framing only. Read is for one
+// goroutine at a time, as the server uses it; the rest is safe for concurrent use.
+type Conn struct {
+	net.Conn
+	headTimeout time.Duration
+
+	// Of the reader alone.
+	scan    scanner
+	pending []byte // read and not looked at, or not complete
+	ready   []byte // looked at, to be passed on: a prefix of pending's memory, or refused
+	readErr error  // after ready
+	buf     []byte
+
+	mu       sync.Mutex
+	heads    []*Error // of heads that the reader passed on and NextHead did not fetch
+	bodyErr  *Error
+	upgraded bool
+	outer    time.Time // the server's read deadline
+	headEnds time.Time // ours, while a head is incomplete; zero otherwise
+	rejected bool
+}
+
+// NewConn wraps a connection that nothing has been read from.
+func NewConn(c net.Conn, headTimeout time.Duration) *Conn {
+	return &Conn{Conn: c, headTimeout: headTimeout}
+}
+
+// NextHead says whether the head of the request that a handler now has was
+// refused. A handler calls it exactly once for each HTTP/1.x request.
+func (c *Conn) NextHead() *Error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.heads) == 0 {
+		return malformed("a request without a head of its own")
+	}
+	err := c.heads[0]
+	c.heads = c.heads[1:]
+	return err
+}
+
+// BodyError is what was wrong with the framing of a body, nil if nothing was.
+func (c *Conn) BodyError() *Error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.bodyErr
+}
+
+// Release ends the checks: the protocol was upgraded, and what the client has sent
+// since the head, and sends from now on, belongs to the new protocol.
+func (c *Conn) Release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.upgraded = true
+}
+
+// Read passes on what has been checked.
+func (c *Conn) Read(p []byte) (int, error) {
+	for {
+		if len(c.ready) > 0 {
+			n := copy(p, c.ready)
+			c.ready = c.ready[n:]
+			return n, nil
+		}
+		if c.readErr != nil && c.scan.state != atUpgrade {
+			return 0, c.readErr
+		}
+		c.noteRelease()
+		if n, ok, err := c.readThrough(p); ok {
+			return n, err
+		}
+		if len(c.pending) > 0 && c.advance() {
+			continue
+		}
+		if err := c.fill(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// noteRelease takes the connection out of the reader's hands after an upgrade.
+func (c *Conn) noteRelease() {
+	if c.scan.state != atUpgrade {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.upgraded {
+		c.scan.state = opaque
+	}
+}
+
+// readThrough reads a body or an opaque protocol straight into the caller's buffer.
+func (c *Conn) readThrough(p []byte) (n int, ok bool, err error) {
+	if len(c.pending) > 0 {
+		return 0, false, nil
+	}
+	switch c.scan.state {
+	case opaque:
+		c.buf = nil
+		n, err = c.Conn.Read(p)
+		return n, true, err
+	case inBody:
+		n, err = c.Conn.Read(p[:min(int64(len(p)), c.scan.remaining)])
+		c.scan.consume(n)
+		return n, true, err
+	default:
+		return 0, false, nil
+	}
+}
+
+// advance moves what may be passed on from pending to ready; false asks for more bytes.
+func (c *Conn) advance() bool {
+	n, head, err := c.scan.step(c.pending)
+	if err != nil {
+		c.refuse(err)
+		return true
+	}
+	c.ready, c.pending = c.pending[:n], c.pending[n:]
+	if head {
+		c.mu.Lock()
+		c.heads = append(c.heads, nil)
+		c.headEnds = time.Time{}
+		c.applyDeadline()
+		c.mu.Unlock()
+	}
+	return n > 0
+}
+
+// refuse ends the connection for the reader. A head is replaced, so that the handler
+// can answer after the answers to earlier requests; a body breaks off.
+func (c *Conn) refuse(err *Error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pending, c.rejected = nil, true
+	c.headEnds = time.Time{}
+	c.applyDeadline()
+	if c.scan.state == inHead {
+		c.heads = append(c.heads, err)
+		c.ready, c.readErr = []byte(refused), io.EOF
+		return
+	}
+	c.bodyErr, c.readErr = err, err
+}
+
+// fill reads more into pending.
+func (c *Conn) fill() error {
+	if c.scan.state == atUpgrade && len(c.pending) >= readSize {
+		// The client talks before the application has agreed to listen.
+		c.readErr = io.ErrUnexpectedEOF
+		c.scan.state = opaque
+		return c.readErr
+	}
+	if len(c.pending) == 0 {
+		if c.buf == nil {
+			c.buf = make([]byte, readSize)
+		}
+		c.pending = c.buf[:0]
+	}
+	if len(c.pending) == cap(c.pending) {
+		bigger := make([]byte, len(c.pending), 2*cap(c.pending)+readSize)
+		copy(bigger, c.pending)
+		c.pending = bigger
+	}
+	n, err := c.Conn.Read(c.pending[len(c.pending):cap(c.pending)])
+	c.pending = c.pending[:len(c.pending)+n]
+	if n > 0 {
+		c.startHeadTimer()
+		return nil
+	}
+	return err
+}
+
+// startHeadTimer bounds an incomplete head. The server's own bound does not begin
+// with the first byte: it waits for four of them, and this reader gives it none
+// before the head is complete.
+func (c *Conn) startHeadTimer() {
+	if c.headTimeout <= 0 || c.scan.state != inHead && c.scan.state != atStart {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.headEnds.IsZero() {
+		c.headEnds = time.Now().Add(c.headTimeout)
+		c.applyDeadline()
+	}
+}
+
+// applyDeadline sets the earlier of the server's deadline and ours. The caller holds mu.
+func (c *Conn) applyDeadline() {
+	deadline := c.outer
+	if !c.headEnds.IsZero() && (deadline.IsZero() || c.headEnds.Before(deadline)) {
+		deadline = c.headEnds
+	}
+	// It fails on a closed connection only, where the next read says so.
+	_ = c.Conn.SetReadDeadline(deadline)
+}
+
+// SetReadDeadline is the server's.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.outer = t
+	c.applyDeadline()
+	return nil
+}
+
+// SetDeadline is the server's.
+func (c *Conn) SetDeadline(t time.Time) error {
+	if err := c.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return c.Conn.SetWriteDeadline(t)
+}
+
+// CloseWrite ends our direction, so that the client reads to the end.
+func (c *Conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
+// Close closes the connection; after a refusal, once the client had time to read it.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	rejected := c.rejected
+	c.rejected = false
+	c.mu.Unlock()
+	if rejected && c.CloseWrite() == nil && c.Conn.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
+		// How the drain ends does not matter: the connection is closed next.
+		_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes)
+	}
+	return c.Conn.Close()
+}

@@ -1,0 +1,124 @@
+// Copyright The Tokenward Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package signingkey
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tokenward/tokenward/controllers/internal/owned"
+	"github.com/tokenward/tokenward/internal/keyring"
+	"github.com/tokenward/tokenward/internal/token"
+)
+
+// readRing finds the ring of the SigningKey in what is stored.
+func (r *reconciler) readRing(ctx context.Context, s *scope) error {
+	if err := r.readStored(ctx, s, r.client); err != nil {
+		return err
+	}
+	private, public, err := s.stored()
+	if err == nil && (private == nil || public == nil || private.Version != public.Version) {
+		// Either something was lost, or the cache shows the two at different moments.
+		if err = r.readStored(ctx, s, r.live); err != nil {
+			return err
+		}
+		private, public, err = s.stored()
+	}
+	if err != nil {
+		return fmt.Errorf("SigningKey %q: %w", s.key.Name, err)
+	}
+	s.public = public
+	s.ring = newer(string(s.key.UID), private, public)
+	return nil
+}
+
+// stored parses what is stored; nil for what is not there. A Secret that cannot be
+// read is as good as lost when there is a public record to go on from.
+func (s *scope) stored() (private, public *keyring.Ring, err error) {
+	var unreadable error
+	if s.secret != nil {
+		private, unreadable = parse(s.secret.Data[owned.KeyringKey], string(s.key.UID))
+	}
+	if s.record != nil {
+		public, err = parse([]byte(s.record.Data[owned.KeyringKey]), string(s.key.UID))
+	}
+	switch {
+	case unreadable != nil && public == nil:
+		return nil, nil, fmt.Errorf("the Secret cannot be read and there is no public record to recover from: %w", unreadable)
+	case err != nil && private == nil:
+		return nil, nil, fmt.Errorf("the public record cannot be read and there is no Secret to make it from: %w", err)
+	default:
+		return private, public, nil
+	}
+}
+
+func parse(document []byte, owner string) (*keyring.Ring, error) {
+	ring, err := keyring.Parse(document)
+	if err != nil {
+		return nil, err
+	}
+	if ring.Owner != owner {
+		return nil, errors.New("the key ring belongs to another SigningKey")
+	}
+	return ring, nil
+}
+
+// newer is the ring to go on from. The Secret is written first, so it is never behind
+// the public record, unless it was lost or comes from a backup. Then the record is
+// the truth about which keys there are (a removed one never returns), and the Secret
+// gives the private halves that it still has.
+func newer(owner string, private, public *keyring.Ring) *keyring.Ring {
+	switch {
+	case private == nil && public == nil:
+		return keyring.New(owner)
+	case public == nil || private != nil && private.Version >= public.Version:
+		return private
+	}
+	ring := public.Clone()
+	if private != nil {
+		for _, key := range private.Keys {
+			giveBack(ring, key.Private)
+		}
+	}
+	return ring
+}
+
+// giveBack puts a private half where the ring lacks it.
+func giveBack(ring *keyring.Ring, private *token.PrivateKey) {
+	if private == nil {
+		return
+	}
+	for i := range ring.Keys {
+		key := &ring.Keys[i]
+		if key.State != keyring.Retired && key.Private == nil && key.Public.ID == private.Public().ID && key.Public.Algorithm == private.Public().Algorithm {
+			key.Private = private
+		}
+	}
+}
+
+// postpone gives a key that was stored but never came into the public record, because
+// the manager ended in between, its whole time of publication. It would otherwise
+// sign before verifiers know it.
+func postpone(ring, public *keyring.Ring, now time.Time, publishBefore time.Duration) {
+	for i := range ring.Keys {
+		key := &ring.Keys[i]
+		if key.State == keyring.Published && !holds(public, key.Public.ID) {
+			key.PublishedAt, key.ActiveFrom = now, now.Add(publishBefore)
+		}
+	}
+}
+
+func holds(ring *keyring.Ring, id string) bool {
+	if ring == nil {
+		return false
+	}
+	for _, key := range ring.Keys {
+		if key.Public.ID == id {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,47 @@
+// Copyright The Tokenward Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package tokenpolicy
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+
+	api "github.com/tokenward/tokenward/api/v1alpha1"
+	"github.com/tokenward/tokenward/internal/settings"
+	"github.com/tokenward/tokenward/internal/token"
+)
+
+// scope is what the phases of one reconciliation know.
+type scope struct {
+	policy *api.TokenPolicy
+
+	// configMap is the one with the settings' name; nil when there is none.
+	configMap *corev1.ConfigMap
+	// published are the settings in it; nil when there are none that can be read.
+	published *settings.Settings
+
+	// keys is the key set of the policy's SigningKey; nil when it could not be resolved.
+	keys *token.KeySet
+	// where is what the installation adds; its authorities are empty until they exist.
+	where installation
+
+	// content is the settings file to publish; nil when there is none.
+	content []byte
+	// refused is why this generation of the spec is not published; nil when it is.
+	refused *refusal
+	// pods are the counts of this moment.
+	pods api.PodCounts
+}
+
+// refusal is a reason and a message of a condition.
+type refusal struct{ reason, message string }
+
+// refuse notes why the spec cannot be published. The first reason stays: the later
+// ones often only follow from it.
+func (s *scope) refuse(reason, format string, args ...any) {
+	if s.refused == nil {
+		s.refused = &refusal{reason: reason, message: fmt.Sprintf(format, args...)}
+	}
+}

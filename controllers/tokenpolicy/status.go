@@ -1,0 +1,67 @@
+// Copyright The Tokenward Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package tokenpolicy
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	api "github.com/tokenward/tokenward/api/v1alpha1"
+	apply "github.com/tokenward/tokenward/api/v1alpha1/applyconfiguration/api/v1alpha1"
+	"github.com/tokenward/tokenward/controllers/internal/owned"
+)
+
+// writeStatus applies the manager's part of the status, if it differs from what is
+// there. The issuer's condition is not in the configuration, so it stays the issuer's.
+func (r *reconciler) writeStatus(ctx context.Context, s *scope) error {
+	policy := s.policy
+	wanted := conditions(policy, s.refused, r.options.Clock.Now())
+	if reported(policy, wanted, s.pods) {
+		return nil
+	}
+	status := apply.TokenPolicyStatus().
+		WithObservedGeneration(policy.Generation).
+		WithPods(apply.PodCounts().WithInjected(s.pods.Injected).WithOutdated(s.pods.Outdated)).
+		WithConditions(owned.Conditions(wanted)...)
+	// With the UID, a namesake that was created meanwhile does not get this status.
+	configuration := apply.TokenPolicy(policy.Name, policy.Namespace).WithUID(policy.UID).WithStatus(status)
+	if err := r.client.Status().Apply(ctx, configuration, owned.FieldOwner, client.ForceOwnership); err != nil {
+		return fmt.Errorf("apply the status of TokenPolicy %q: %w", policy.Name, err)
+	}
+	r.announce(policy, wanted[0])
+	return nil
+}
+
+// reported says whether the status says all this already.
+func reported(policy *api.TokenPolicy, wanted []metav1.Condition, pods api.PodCounts) bool {
+	status := policy.Status
+	if status.ObservedGeneration != policy.Generation || status.Pods == nil || *status.Pods != pods {
+		return false
+	}
+	for _, condition := range wanted {
+		if has := meta.FindStatusCondition(status.Conditions, condition.Type); has == nil || !equality.Semantic.DeepEqual(*has, condition) {
+			return false
+		}
+	}
+	return true
+}
+
+// announce makes an Event of SettingsPublished when its reason changed.
+func (r *reconciler) announce(policy *api.TokenPolicy, published metav1.Condition) {
+	before := meta.FindStatusCondition(policy.Status.Conditions, published.Type)
+	if before != nil && before.Reason == published.Reason {
+		return
+	}
+	kind := corev1.EventTypeNormal
+	if published.Status != metav1.ConditionTrue {
+		kind = corev1.EventTypeWarning
+	}
+	r.recorder.Eventf(policy, nil, kind, published.Reason, "PublishSettings", "%s", owned.Note(published.Message))
+}

@@ -1,0 +1,128 @@
+// Copyright The Tokenward Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package tokenpolicy
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+
+	api "github.com/tokenward/tokenward/api/v1alpha1"
+	"github.com/tokenward/tokenward/controllers/internal/owned"
+)
+
+// +kubebuilder:rbac:groups=tokenward.io,resources=tokenpolicies,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=tokenward.io,resources=tokenpolicies/status,verbs=patch
+// +kubebuilder:rbac:groups=tokenward.io,resources=signingkeys,verbs=get;list;watch
+// Pods are read as metadata alone, to count them.
+// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
+// A pod can mount a ConfigMap of its own namespace only, so the settings have to be
+// written into every namespace that has a policy. Names of objects to be created
+// cannot be restricted by RBAC. There is no "update" and no "delete": the manager
+// applies its own fields, and the garbage collector deletes.
+// +kubebuilder:rbac:groups="",resources=configmaps,verbs=get;list;watch;create;patch
+// Sessions of a deleted policy.
+// +kubebuilder:rbac:groups="",resources=configmaps,verbs=deletecollection,namespace=tokenward-system
+// The authorities that sidecars trust.
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch,namespace=tokenward-system
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+// DefaultCountDelay is [Options.CountDelay] when not set.
+const DefaultCountDelay = 5 * time.Second
+
+// Options are what the controller must be told.
+type Options struct {
+	// Namespace is the operator's own: public records, authorities and sessions are there.
+	Namespace string
+	// IssuerURL is where sidecars find the issuer: https, host and port, no path.
+	IssuerURL string
+	// Template identifies the sidecar that would be injected now. A pod whose status
+	// annotation has another value in "template" is outdated.
+	Template string
+	// Clock gives the times of conditions; the real one when nil.
+	Clock clock.PassiveClock
+	// CountDelay is how long changes of pods are gathered before they are counted, so
+	// that a rollout of thousands of pods makes one status write per delay and
+	// policy; [DefaultCountDelay] when zero.
+	CountDelay time.Duration
+}
+
+// SetupWithManager adds the controller to the manager, whose cache must be made
+// with controllers.CacheOptions for the same namespace.
+func SetupWithManager(mgr ctrl.Manager, options Options) error {
+	if options.Clock == nil {
+		options.Clock = clock.RealClock{}
+	}
+	if options.CountDelay == 0 {
+		options.CountDelay = DefaultCountDelay
+	}
+	r := &reconciler{
+		client:   mgr.GetClient(),
+		live:     mgr.GetAPIReader(),
+		recorder: mgr.GetEventRecorder("tokenward.io/tokenpolicy"),
+		options:  options,
+	}
+	if err := mgr.GetFieldIndexer().IndexField(context.Background(), podMetadata(), podPolicyIndex, podPolicy); err != nil {
+		return fmt.Errorf("index pods by policy: %w", err)
+	}
+	err := ctrl.NewControllerManagedBy(mgr).
+		Named("tokenpolicy").
+		For(&api.TokenPolicy{}).
+		Owns(&corev1.ConfigMap{}).
+		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(r.policiesOfRecord)).
+		Watches(&api.SigningKey{}, handler.EnqueueRequestsFromMapFunc(r.policiesOfKey), builder.WithPredicates(readinessChanged())).
+		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.allPolicies), builder.WithPredicates(named(options.Namespace, authoritiesSecret))).
+		WatchesMetadata(&corev1.Pod{}, countLater(options.CountDelay), builder.WithPredicates(countChanged())).
+		WithOptions(controller.Options{MaxConcurrentReconciles: 4}).
+		Complete(r)
+	if err != nil {
+		return fmt.Errorf("set up the TokenPolicy controller: %w", err)
+	}
+	return nil
+}
+
+// reconciler holds what a phase needs beside its scope.
+type reconciler struct {
+	client   client.Client
+	live     client.Reader // the API server itself, past the cache
+	recorder events.EventRecorder
+	options  Options
+}
+
+// phase does one thing to the scope. What the user did wrong it notes with
+// [scope.refuse]; what the system did wrong it returns.
+type phase func(context.Context, *scope) error
+
+// Reconcile makes one policy true.
+func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	policy := &api.TokenPolicy{}
+	if err := r.client.Get(ctx, req.NamespacedName, policy); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if !policy.DeletionTimestamp.IsZero() {
+		return owned.Settle(ctrl.Result{}, r.finalize(ctx, policy))
+	}
+	s := &scope{policy: policy}
+	phases := []phase{
+		r.ensureFinalizer,
+		r.readPublished, r.resolveKeys, r.resolveAuthorities,
+		r.checkRules, r.renderSpec, r.renewLastGood, r.publish,
+		r.countPods, r.writeStatus,
+	}
+	for _, run := range phases {
+		if err := run(ctx, s); err != nil {
+			return owned.Settle(ctrl.Result{}, err)
+		}
+	}
+	return ctrl.Result{}, nil
+}

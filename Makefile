@@ -1,0 +1,155 @@
+# Copyright The Tokenward Authors.
+# SPDX-License-Identifier: Apache-2.0
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+GO ?= go
+# The release that images and manifests name.
+VERSION ?= latest
+IMG ?= ghcr.io/tokenward/tokenward:$(VERSION)
+# Builds the image: docker, podman or "buildah".
+CONTAINER_TOOL ?= docker
+# Time per fuzz target.
+FUZZTIME ?= 10s
+# Packages that `make test` and `make lint` look at.
+PACKAGES ?= ./...
+
+BIN := $(CURDIR)/bin
+TOOLS := controller-gen kustomize crd-ref-docs golangci-lint
+# All that `make generate` and `make build-installer` write.
+GENERATED := api config/crd/bases config/rbac/manager_role.yaml config/rbac/issuer_role.yaml docs/reference.md dist
+GO_MODULES := . hack/tools hack/cluster/components
+
+##@ Everyday
+
+.PHONY: help
+help: ## Show this help.
+	@awk 'BEGIN {FS = ":.*## "; print "Usage: make <target>"} \
+		/^##@ / {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: cluster-binaries build ## Walk the whole flow against a real API server; KEEP=1 leaves it running.
+	@$(GO) run ./hack/demo
+
+.PHONY: test
+test: cluster-binaries ## Run all tests, with the race detector, against a real API server.
+	@compiler=$$($(GO) env CC); compiler=$${compiler%% *}; \
+	if command -v "$$compiler" >/dev/null; then \
+		export CGO_ENABLED=1; race=-race; \
+	else \
+		race=; \
+		echo "test: running WITHOUT the race detector: it needs a C compiler and there is no $$compiler." >&2; \
+		echo "test: get one with \`apt-get install gcc libc6-dev\` (Debian) or \`dnf install gcc\` (Fedora)." >&2; \
+	fi; \
+	$(GO) test $$race -shuffle=on -timeout 15m $(PACKAGES)
+
+.PHONY: test-fuzz
+test-fuzz: ## Fuzz every target for FUZZTIME (10s).
+	@grep -rlE --include='*_test.go' '^func Fuzz' api controllers internal issuer sidecar | xargs -r -n1 dirname | sort -u | while read -r package; do \
+		grep -hoE '^func Fuzz\w+' "$$package"/*_test.go | awk '{print $$2}' | while read -r target; do \
+			echo "fuzz: $$package $$target for $(FUZZTIME)"; \
+			$(GO) test -run='^$$' -fuzz="^$$target$$" -fuzztime=$(FUZZTIME) "./$$package"; \
+		done; \
+	done
+
+.PHONY: lint
+lint: $(BIN)/golangci-lint ## Lint everything, the API types by Kubernetes conventions too.
+	@$(BIN)/golangci-lint run $(PACKAGES)
+	@$(BIN)/golangci-lint fmt --diff
+
+.PHONY: fmt
+fmt: $(BIN)/golangci-lint ## Format the code.
+	@$(BIN)/golangci-lint fmt
+
+##@ Generated files
+
+.PHONY: generate
+generate: $(BIN)/controller-gen $(BIN)/crd-ref-docs ## Generate deepcopy, apply configurations, CRDs, RBAC and the API reference.
+	@echo "generate: deepcopy, apply configurations, CRDs"
+	@$(BIN)/controller-gen paths=./api/v1alpha1/ \
+		object:headerFile=hack/boilerplate.go.txt \
+		applyconfiguration:headerFile=hack/boilerplate.go.txt \
+		crd output:crd:dir=config/crd/bases
+	@echo "generate: RBAC of manager and issuer"
+	@$(BIN)/controller-gen paths=./controllers/... \
+		rbac:roleName=tokenward-manager,fileName=manager_role.yaml output:rbac:dir=config/rbac
+	@$(BIN)/controller-gen paths="./issuer/...;./internal/session/...;./internal/users/..." \
+		rbac:roleName=tokenward-issuer,fileName=issuer_role.yaml output:rbac:dir=config/rbac
+	@echo "generate: docs/reference.md"
+	@$(BIN)/crd-ref-docs --source-path=api --config=hack/reference/config.yaml \
+		--renderer=markdown --output-path=docs/reference.md --log-level=ERROR
+
+.PHONY: build-installer
+build-installer: $(BIN)/kustomize ## Render config/default for IMG into dist/install.yaml.
+	@mkdir -p dist $(BIN)/installer/image
+	@echo 'resources: [../../../config/default]' > $(BIN)/installer/image/kustomization.yaml
+	@cd $(BIN)/installer/image && $(BIN)/kustomize edit set image 'ghcr.io/tokenward/tokenward=$(IMG)'
+	@printf '%s\n' 'resources: [image]' 'components: [../../config/components/sidecar-image]' > $(BIN)/installer/kustomization.yaml
+	@$(BIN)/kustomize build $(BIN)/installer > $(BIN)/installer/install.yaml
+	@mv $(BIN)/installer/install.yaml dist/install.yaml
+	@echo "build-installer: dist/install.yaml for $(IMG)"
+
+.PHONY: verify
+verify: generate build-installer ## Fail when a generated file or a go.mod is not up to date.
+	@changed=$$(git status --porcelain -- $(GENERATED)); \
+	if [[ -n $$changed ]]; then \
+		git --no-pager diff -- $(GENERATED); \
+		printf 'verify: these files are generated and not committed as they are now; commit them:\n%s\n' "$$changed" >&2; \
+		exit 1; \
+	fi
+	@for module in $(GO_MODULES); do \
+		(cd "$$module" && $(GO) mod tidy -diff) || { echo "verify: run \`go mod tidy\` in $$module" >&2; exit 1; }; \
+	done
+	@echo "verify: everything is up to date"
+
+##@ Building
+
+.PHONY: build
+build: ## Build the static binaries tokenward and tokenward-sidecar into bin/.
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/tokenward .
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/tokenward-sidecar ./sidecar
+
+.PHONY: image
+image: ## Build the image IMG with CONTAINER_TOOL (docker).
+	$(CONTAINER_TOOL) build -t $(IMG) .
+
+.PHONY: cluster-binaries
+cluster-binaries: ## Build etcd and kube-apiserver into bin/k8s, unless KUBEBUILDER_ASSETS has them.
+	@if [[ -n "$${KUBEBUILDER_ASSETS:-}" ]]; then \
+		echo "cluster: using the binaries in KUBEBUILDER_ASSETS=$$KUBEBUILDER_ASSETS"; \
+	else \
+		hack/cluster/build.sh $(BIN)/k8s; \
+	fi
+
+.PHONY: tools
+tools: $(addprefix $(BIN)/,$(TOOLS)) ## Build the pinned tools of hack/tools into bin/.
+
+.PHONY: clean
+clean: ## Remove everything that was built.
+	rm -rf $(BIN) .demo cover.out
+
+TOOL_SOURCES := hack/tools/go.mod hack/tools/go.sum
+
+$(BIN)/controller-gen: $(TOOL_SOURCES)
+	$(call go-tool,sigs.k8s.io/controller-tools/cmd/controller-gen)
+
+$(BIN)/kustomize: $(TOOL_SOURCES)
+	$(call go-tool,sigs.k8s.io/kustomize/kustomize/v5)
+
+$(BIN)/crd-ref-docs: $(TOOL_SOURCES)
+	$(call go-tool,github.com/elastic/crd-ref-docs)
+
+$(BIN)/golangci-lint: $(TOOL_SOURCES) hack/tools/golangci-lint/main.go
+	$(call go-tool,./golangci-lint)
+
+# go-tool builds one tool. Without C, so that every machine can.
+define go-tool
+	@echo "tools: building $(@F) (needs a minute the first time)"
+	@cd hack/tools && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $@ $(1)
+	@touch $@
+endef

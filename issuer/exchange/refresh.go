@@ -1,0 +1,113 @@
+// Copyright The Tokenward Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package exchange
+
+import (
+	"context"
+	"errors"
+
+	"github.com/tokenward/tokenward/internal/session"
+	"github.com/tokenward/tokenward/internal/token"
+	"github.com/tokenward/tokenward/internal/users"
+	"github.com/tokenward/tokenward/issuer/refusal"
+)
+
+// Refresh exchanges a token for its successor. However many calls present one token,
+// over however many processes: one rotates the session, and all get the same token.
+func (s *Service) Refresh(ctx context.Context, p *Policy, raw string) (Token, error) {
+	// RFC 7519 section 4.1.4 forbids an expired token; exchanging one is a profile of
+	// its own, and only where the policy says so. Expiry is all that may be wrong.
+	claims, err := p.verify(raw, s.now(), !p.RefuseExpired)
+	if err != nil {
+		return Token{}, err
+	}
+	key := refreshKey{policy: p.UID, session: session.ID(claims.SessionID), generation: claims.Generation, token: claims.ID}
+	got, joined, err := s.refreshes.Do(ctx, key, refreshTimeout, func(ctx context.Context) (Token, error) {
+		return s.exchange(ctx, p, claims)
+	})
+	if joined && err == nil {
+		got.How = Joined
+	}
+	return got, err
+}
+
+func (s *Service) exchange(ctx context.Context, p *Policy, claims *token.Claims) (Token, error) {
+	presented := session.Presented{Generation: claims.Generation, TokenID: claims.ID, ExpiresAt: claims.ExpiresAt}
+	for range maxAttempts {
+		stored, err := s.load(ctx, p, claims)
+		if err != nil {
+			return Token{}, err
+		}
+		got, err := s.carryOut(ctx, p, stored, session.Decide(stored, presented, s.now(), p.Session, s.newTokenID()))
+		if !errors.Is(err, session.ErrStale) {
+			return got, err
+		}
+	}
+	return Token{}, contended()
+}
+
+// load reads the session that the token belongs to.
+func (s *Service) load(ctx context.Context, p *Policy, claims *token.Claims) (session.Session, error) {
+	stored, err := p.Sessions.Load(ctx, session.ID(claims.SessionID))
+	if err != nil {
+		return session.Session{}, s.storeError(Load, err)
+	}
+	if stored.Subject != claims.Subject || stored.Policy != p.UID {
+		return session.Session{}, refusal.Denied(token.ClaimMismatch, "the token does not belong to its session")
+	}
+	return stored, nil
+}
+
+// carryOut does what was decided. session.ErrStale means that the session has moved
+// on, and that the decision must be made again.
+func (s *Service) carryOut(ctx context.Context, p *Policy, stored session.Session, verdict session.Verdict) (Token, error) {
+	switch verdict.Action {
+	case session.ActionRotate:
+		return s.rotate(ctx, p, stored, verdict.Next)
+	case session.ActionReplay:
+		return p.answer(stored, Replayed)
+	case session.ActionRevoke:
+		if err := s.swap(ctx, p, verdict.Next); err != nil {
+			return Token{}, err
+		}
+	case session.ActionDeny:
+	}
+	return Token{}, refusal.Denied(verdict.Reason, verdict.Reason.Title())
+}
+
+// rotate swaps in the next generation. The token is signed before the swap, so that
+// a failure to sign leaves the session as it is; it is handed out after it.
+func (s *Service) rotate(ctx context.Context, p *Policy, stored, next session.Session) (Token, error) {
+	user, err := p.Users.Lookup(ctx, stored.Subject)
+	switch {
+	case errors.Is(err, users.ErrNoUser), errors.Is(err, users.ErrDisabled):
+		if err := s.swap(ctx, p, stored.Revoke(token.UserDisabled, s.now())); err != nil {
+			return Token{}, err
+		}
+		return Token{}, refusal.Denied(token.UserDisabled, token.UserDisabled.Title())
+	case err != nil:
+		return Token{}, refusal.Unavailable("the user source does not answer", err)
+	}
+	next.Current.KeyID = p.Keys.Active.Public().ID
+	if next.Current.Claims, err = p.claimsOf(user); err != nil {
+		return Token{}, err
+	}
+	rotated, err := p.answer(next, Rotated)
+	if err != nil {
+		return Token{}, err
+	}
+	if err := s.swap(ctx, p, next); err != nil {
+		return Token{}, err
+	}
+	return rotated, nil
+}
+
+// swap passes session.ErrStale on and makes a refusal of any other error.
+func (s *Service) swap(ctx context.Context, p *Policy, next session.Session) error {
+	_, err := p.Sessions.Swap(ctx, next)
+	if err == nil || errors.Is(err, session.ErrStale) {
+		return err
+	}
+	return s.storeError(Swap, err)
+}

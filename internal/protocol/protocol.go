@@ -9,6 +9,11 @@
 // the policy. The user's access token travels in the body, never in a header. A
 // refusal is a [Problem] with one of the closed set of reasons.
 //
+// Programs go by the reason, not by the status: a failed authentication of the user
+// has the status that the policy chose. When it is the caller, the pod, that is not
+// accepted, the status is 401 or 403 and the reason issuer_unavailable: to the client
+// behind the sidecar that is an outage, and no verdict on its token.
+//
 // A release talks to the release before and after it: within a version fields are
 // only added, and a reader ignores those it does not know.
 package protocol
@@ -98,7 +103,8 @@ type RevocationEvent struct {
 // HeartbeatInterval is the longest silence on the revocation stream.
 const HeartbeatInterval = 5 * time.Second
 
-// Problem is an RFC 9457 answer. Title and Detail never hold what the caller sent.
+// Problem is an RFC 9457 answer. Title and Detail never hold a value that the caller
+// sent; the name of a field that a login must not have may be in Detail.
 type Problem struct {
 	// Type is "urn:tokenward:reason:" and the reason.
 	Type   string `json:"type"`

@@ -16,13 +16,13 @@ const MaxLength = 8 << 10
 type compact struct {
 	// signingString is what the signature is over (RFC 7515 section 5.1).
 	signingString string
-	payload       string // still encoded
-	signature     string // still encoded
 	header        header
+	payload       []byte
+	signature     []byte
 }
 
-// parse checks form and header. It reads each byte of raw once before it allocates
-// anything, and no more than [MaxLength] bytes.
+// parse checks form and header. It looks at no more than [MaxLength] bytes, and
+// allocates nothing before it knows that there are three parts.
 func parse(raw string) (compact, error) {
 	if raw == "" {
 		return compact{}, refuse(TokenMissing, "the token is empty")
@@ -30,41 +30,31 @@ func parse(raw string) (compact, error) {
 	if len(raw) > MaxLength {
 		return compact{}, refuse(TokenTooLarge, "the token has more than 8192 bytes")
 	}
-	first, second, dots := 0, 0, 0
-	for i := range len(raw) {
-		switch c := raw[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
-		case c == '.':
-			dots++
-			if dots == 1 {
-				first = i
-			}
-			second = i
-		default:
-			return compact{}, refuse(TokenMalformed, "the token has a character outside base64url and dot")
-		}
-	}
-	if dots != 2 {
+	encodedHeader, rest, ok1 := strings.Cut(raw, ".")
+	encodedPayload, encodedSignature, ok2 := strings.Cut(rest, ".")
+	if !ok1 || !ok2 || strings.IndexByte(encodedSignature, '.') >= 0 {
 		return compact{}, refuse(TokenMalformed, "the token does not have three parts")
 	}
-	c := compact{signingString: raw[:second], payload: raw[first+1 : second], signature: raw[second+1:]}
-	if first == 0 || c.payload == "" || c.signature == "" {
+	if encodedHeader == "" || encodedPayload == "" || encodedSignature == "" {
 		return compact{}, refuse(TokenMalformed, "a part of the token is empty")
 	}
-	decoded, ok := decodeBase64(raw[:first])
-	if !ok {
-		return compact{}, refuse(TokenMalformed, "the header is not canonical base64url")
+	c := compact{signingString: raw[:len(raw)-len(encodedSignature)-1]}
+	decodedHeader, ok := decodeBase64(encodedHeader)
+	c.payload, ok1 = decodeBase64(encodedPayload)
+	c.signature, ok2 = decodeBase64(encodedSignature)
+	if !ok || !ok1 || !ok2 {
+		return compact{}, refuse(TokenMalformed, "a part of the token is not canonical base64url")
 	}
 	var err error
-	c.header, err = decodeHeader(string(decoded))
+	c.header, err = decodeHeader(string(decodedHeader))
 	return c, err
 }
 
-// decodeBase64 takes only the one encoding that an encoder makes: no padding, unused
-// bits zero (RFC 7515 section 2, RFC 4648 section 3.5). The standard library skips CR
-// and LF even in strict mode, so they are looked for here.
+// decodeBase64 takes only the one encoding that an encoder makes: no padding, no other
+// characters, unused bits zero (RFC 7515 section 2, RFC 4648 section 3.5). The standard
+// library skips CR and LF even in strict mode, so they are looked for here.
 func decodeBase64(s string) ([]byte, bool) {
-	if strings.ContainsAny(s, "\r\n") {
+	if strings.IndexByte(s, '\r') >= 0 || strings.IndexByte(s, '\n') >= 0 {
 		return nil, false
 	}
 	decoded, err := base64.RawURLEncoding.Strict().DecodeString(s)

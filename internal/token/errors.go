@@ -36,6 +36,8 @@ var (
 	ErrWrongKeyType = errors.New("key does not fit the algorithm")
 	// ErrKeyTooShort: an RSA modulus below [MinRSABits].
 	ErrKeyTooShort = errors.New("RSA key is too short")
+	// ErrKeyWeak: an RSA key of a faulty generator, which can be factored.
+	ErrKeyWeak = errors.New("RSA key can be broken")
 	// ErrKeyTooLong: an RSA modulus above [MaxRSABits].
 	ErrKeyTooLong = errors.New("RSA key is too long")
 )

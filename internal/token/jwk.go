@@ -8,7 +8,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -110,8 +109,8 @@ func publicKeyOf(members map[string]any) (PublicKey, error) {
 // materialOf reads the members that make the key. text reports a missing one in bad.
 func materialOf(alg Algorithm, text func(string) string, bad *error) (crypto.PublicKey, error) {
 	number := func(name string) []byte {
-		value, err := base64.RawURLEncoding.Strict().DecodeString(text(name))
-		if err != nil && *bad == nil {
+		value, ok := decodeBase64(text(name))
+		if !ok && *bad == nil {
 			*bad = fmt.Errorf("member %q is not base64url", name)
 		}
 		return value

@@ -76,7 +76,7 @@ func newPrivateKey(alg Algorithm, signer crypto.Signer) (*PrivateKey, error) {
 }
 
 // ParsePKCS8 reads a key in DER (RFC 5958). The errors are [ErrNotAKey],
-// [ErrWrongKeyType], [ErrKeyTooShort] and [ErrKeyTooLong].
+// [ErrWrongKeyType], [ErrKeyTooShort], [ErrKeyTooLong] and [ErrKeyWeak].
 func ParsePKCS8(alg Algorithm, der []byte) (*PrivateKey, error) {
 	key, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {

@@ -35,7 +35,7 @@ type PublicKey struct {
 }
 
 // NewPublicKey checks that the key is one for the algorithm: type, curve, size. The
-// errors are [ErrWrongKeyType], [ErrKeyTooShort] and [ErrKeyTooLong].
+// errors are [ErrWrongKeyType], [ErrKeyTooShort], [ErrKeyTooLong] and [ErrKeyWeak].
 func NewPublicKey(alg Algorithm, pub crypto.PublicKey) (PublicKey, error) {
 	params, err := paramsOf(alg, pub)
 	if err != nil {
@@ -98,6 +98,9 @@ func rsaParams(key *rsa.PublicKey) (jwkParams, error) {
 	}
 	if key.N.Sign() < 0 || key.N.Bit(0) == 0 || key.E < 3 || key.E%2 == 0 || key.E > 1<<31-1 {
 		return jwkParams{}, fmt.Errorf("%w: modulus or exponent is not that of an RSA key", ErrWrongKeyType)
+	}
+	if hasROCA(key.N) {
+		return jwkParams{}, fmt.Errorf("%w: it was made by a generator with the fault CVE-2017-15361", ErrKeyWeak)
 	}
 	return jwkParams{
 		kty: "RSA", n: encodeBase64(key.N.Bytes()), e: encodeBase64(big.NewInt(int64(key.E)).Bytes()),

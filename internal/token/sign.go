@@ -87,13 +87,22 @@ func (e *encoder) text(name, value string) {
 	e.quote(value)
 }
 
-// quote refuses what encoding/json would silently change.
+// quote refuses what encoding/json would silently change, and needs it only for
+// strings that have something to escape.
 func (e *encoder) quote(text string) {
 	if !utf8.ValidString(text) {
 		e.fail(refuse(TokenMalformed, "a claim is not valid Unicode"))
 		return
 	}
-	e.value(text)
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c == '"' || c == '\\' {
+			e.value(text)
+			return
+		}
+	}
+	e.buf = append(e.buf, '"')
+	e.buf = append(e.buf, text...)
+	e.buf = append(e.buf, '"')
 }
 
 // audience is a plain string when there is one only, which every reader takes.

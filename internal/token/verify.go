@@ -42,14 +42,13 @@ func (v *Verifier) VerifyForRefresh(raw string, now time.Time) (*Claims, error) 
 	if err != nil {
 		return nil, err
 	}
-	payload, err := v.authenticate(c)
-	if err != nil {
+	if err := v.authenticate(c); err != nil {
 		return nil, err
 	}
 	if c.header.typ != "at+jwt" && c.header.typ != "application/at+jwt" {
 		return nil, refuse(TokenMalformed, "the header's typ is not at+jwt")
 	}
-	claims, has, err := decodeClaims(string(payload))
+	claims, has, err := decodeClaims(string(c.payload))
 	if err != nil {
 		return nil, err
 	}
@@ -68,31 +67,23 @@ func (v *Verifier) Expired(claims *Claims, now time.Time) bool {
 	return !now.Before(claims.ExpiresAt.Add(v.Leeway))
 }
 
-// authenticate finds the key, checks the signature and returns the decoded payload.
-// The algorithm is the key's; the header's may only agree with it (RFC 8725 section 3.1).
-func (v *Verifier) authenticate(c compact) ([]byte, error) {
+// authenticate finds the key and checks the signature. The algorithm is the key's; the
+// header's may only agree with it (RFC 8725 section 3.1).
+func (v *Verifier) authenticate(c compact) error {
 	if !c.header.algorithm.Valid() {
-		return nil, refuse(AlgorithmNotAllowed, "the header's alg is not one that is ever used")
+		return refuse(AlgorithmNotAllowed, "the header's alg is not one that is ever used")
 	}
 	key, ok := v.Keys.Lookup(c.header.keyID)
 	if !ok {
-		return nil, refuse(KeyUnknown, "the header's kid names no key of the key set")
+		return refuse(KeyUnknown, "the header's kid names no key of the key set")
 	}
 	if key.Algorithm != c.header.algorithm {
-		return nil, refuse(AlgorithmNotAllowed, "the header's alg is not that of the key")
+		return refuse(AlgorithmNotAllowed, "the header's alg is not that of the key")
 	}
-	signature, ok := decodeBase64(c.signature)
-	if !ok {
-		return nil, refuse(TokenMalformed, "the signature is not canonical base64url")
+	if !key.Algorithm.verifySignature(c.signingString, c.signature, key.Key) {
+		return refuse(SignatureInvalid, "the signature does not match")
 	}
-	payload, ok := decodeBase64(c.payload)
-	if !ok {
-		return nil, refuse(TokenMalformed, "the payload is not canonical base64url")
-	}
-	if !key.Algorithm.verifySignature(c.signingString, signature, key.Key) {
-		return nil, refuse(SignatureInvalid, "the signature does not match")
-	}
-	return payload, nil
+	return nil
 }
 
 // complete wants every claim that a token of ours has (RFC 9068 section 2.2 and the

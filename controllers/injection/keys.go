@@ -24,13 +24,17 @@ func authorKeys() []string {
 // leave a workload less protected, or more expensive, than its author believes.
 func (d *decision) checkKeys() *Refusal {
 	known := authorKeys()
+	suffixes := make([]string, len(known)) // the prefix is no likeness
+	for i, key := range known {
+		suffixes[i] = strings.TrimPrefix(key, api.AnnotationPrefix)
+	}
 	for _, key := range slices.Sorted(maps.Keys(d.pod.Annotations)) {
 		if !strings.HasPrefix(key, api.AnnotationPrefix) || key == api.StatusAnnotation || slices.Contains(known, key) {
 			continue
 		}
-		if near, ok := nearest(key, known); ok {
+		if near, ok := nearest(strings.TrimPrefix(key, api.AnnotationPrefix), suffixes); ok {
 			return refuse(AnnotationUnknown, "annotation %s=%s is not known: did you mean %s?",
-				quote(key), quote(d.pod.Annotations[key]), near)
+				quote(key), quote(d.pod.Annotations[key]), api.AnnotationPrefix+near)
 		}
 		return refuse(AnnotationUnknown, "annotation %s=%s is not known: remove it, or use %s",
 			quote(key), quote(d.pod.Annotations[key]), list(known))

@@ -90,8 +90,8 @@ func parsePort(value string) (int32, *Refusal) {
 		return 0, refuse(PortInvalid, "annotation %s=%s: a port number is 1 to 65535, without sign or leading zeros", api.PortAnnotation, quote(value))
 	}
 	if problems := validation.IsValidPortName(value); len(problems) > 0 {
-		return 0, refuse(PortInvalid, "annotation %s=%s: this is neither a port number nor a port name, which %s",
-			api.PortAnnotation, quote(value), strings.TrimPrefix(problems[0], "must "))
+		return 0, refuse(PortInvalid, "annotation %s=%s: this is neither a port number nor a port name, a name %s",
+			api.PortAnnotation, quote(value), problems[0])
 	}
 	return 0, nil
 }

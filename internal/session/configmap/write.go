@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/tokenward/tokenward/internal/session"
 )
@@ -125,9 +126,9 @@ func (w *shardWriter) commit(ctx context.Context, batch []*operation) (used bool
 		switch {
 		case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err), apierrors.IsNotFound(err):
 			s.stats.conflicts.Add(1)
-		case apierrors.IsRequestEntityTooLargeError(err), apierrors.IsInvalid(err):
-			full = true // our own limits should have come first
-		case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
+		case apierrors.IsRequestEntityTooLargeError(err), apierrors.HasStatusCause(err, metav1.CauseType(field.ErrorTypeTooLong)):
+			full = true // as large as our own limits allow, and something else in it
+		case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err), apierrors.IsInvalid(err):
 			attempt = attempts // it was not obeyed, and asking again does not help
 		default:
 			_ = sleep(ctx, backoff(attempt))

@@ -27,13 +27,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	api "github.com/tokenward/tokenward/api/v1alpha1"
+	"github.com/tokenward/tokenward/controllers/internal/owned"
 )
 
 const (
 	// AuthoritySecret holds the certificate authority, in the operator's namespace.
 	AuthoritySecret = "tokenward-ca"
-	// Component is the value of [api.ComponentLabel] on the three Secrets.
-	Component = "certificates"
 	// WebhookConfiguration gets the caBundle.
 	WebhookConfiguration = "tokenward-injector"
 
@@ -94,7 +93,7 @@ func watchedObjects(mgr ctrl.Manager, namespace string) (cache.Cache, error) {
 		ByObject: map[client.Object]cache.ByObject{
 			metadataOf(corev1.SchemeGroupVersion.WithKind("Secret")): {
 				Namespaces: map[string]cache.Config{namespace: {}},
-				Label:      labels.SelectorFromSet(labels.Set{api.ComponentLabel: Component}),
+				Label:      labels.SelectorFromSet(labels.Set{api.ComponentLabel: owned.Certificates}),
 			},
 			// The field selector is also what lets RBAC limit the watch by resourceNames.
 			metadataOf(admissionregistrationv1.SchemeGroupVersion.WithKind("MutatingWebhookConfiguration")): {

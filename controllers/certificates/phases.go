@@ -22,6 +22,7 @@ import (
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	api "github.com/tokenward/tokenward/api/v1alpha1"
+	"github.com/tokenward/tokenward/controllers/internal/owned"
 	"github.com/tokenward/tokenward/internal/servingcert"
 )
 
@@ -160,7 +161,7 @@ func (r *reconciler) secret(ctx context.Context, name string, kind corev1.Secret
 
 // write brings a Secret to data, if nobody has written it since it was read.
 func (r *reconciler) write(ctx context.Context, secret *corev1.Secret, data content) error {
-	if secret.Labels[api.ComponentLabel] == Component && equality.Semantic.DeepEqual(secret.Data, map[string][]byte(data)) {
+	if secret.Labels[api.ComponentLabel] == owned.Certificates && equality.Semantic.DeepEqual(secret.Data, map[string][]byte(data)) {
 		return nil
 	}
 	out := secret.DeepCopy()
@@ -168,7 +169,7 @@ func (r *reconciler) write(ctx context.Context, secret *corev1.Secret, data cont
 	if out.Labels == nil {
 		out.Labels = map[string]string{}
 	}
-	out.Labels[api.ComponentLabel] = Component
+	out.Labels[api.ComponentLabel] = owned.Certificates
 	out.Data = data
 	var err error
 	if out.ResourceVersion == "" {

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 
+	"github.com/tokenward/tokenward/controllers/internal/owned"
 	"github.com/tokenward/tokenward/internal/protocol"
 )
 
@@ -35,9 +36,6 @@ const (
 
 	nonRoot = 65532 // the "nonroot" user of distroless images
 )
-
-// SettingsName is the ConfigMap with a policy's settings, in the policy's namespace.
-func SettingsName(policy string) string { return "tokenward-" + policy }
 
 // sidecar is the container for one application port.
 func sidecar(o Options, t target, resources corev1.ResourceRequirements) corev1.Container {
@@ -104,7 +102,7 @@ func probe(path string, period, failures int32) *corev1.Probe {
 func volumes(policy string) []corev1.Volume {
 	return []corev1.Volume{
 		{Name: settingsVolume, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
-			LocalObjectReference: corev1.LocalObjectReference{Name: SettingsName(policy)},
+			LocalObjectReference: corev1.LocalObjectReference{Name: owned.SettingsName(policy)},
 			DefaultMode:          ptr.To[int32](0o444),
 		}}},
 		{Name: identityVolume, VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{

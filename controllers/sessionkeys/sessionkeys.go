@@ -31,13 +31,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	api "github.com/tokenward/tokenward/api/v1alpha1"
+	"github.com/tokenward/tokenward/controllers/internal/owned"
 )
 
 // The Secret, in the operator's namespace.
 const (
 	SecretName = "tokenward-sessions"
-	// Component is the value of [api.ComponentLabel] on the Secret.
-	Component = "sessions"
 	// CurrentKey holds the id of the key that seals; all keys open.
 	CurrentKey = "current"
 	// KeyPrefix and an id are where a key is: [KeySize] random bytes.
@@ -124,7 +123,7 @@ func newSecret(name types.NamespacedName) (*corev1.Secret, error) {
 	return &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: name.Namespace, Name: name.Name,
-			Labels: map[string]string{api.ComponentLabel: Component},
+			Labels: map[string]string{api.ComponentLabel: owned.Sessions},
 		},
 		Data: map[string][]byte{CurrentKey: []byte(id), KeyPrefix + id: random[4:]},
 	}, nil

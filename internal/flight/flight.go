@@ -22,7 +22,6 @@ import (
 type Group[K comparable, V any] struct {
 	mu    sync.Mutex
 	calls map[K]*call[V]
-	wg    sync.WaitGroup
 }
 
 type call[V any] struct {
@@ -48,7 +47,24 @@ func (g *Group[K, V]) Do(ctx context.Context, key K, timeout time.Duration, work
 }
 
 // Wait returns when no work runs any more.
-func (g *Group[K, V]) Wait() { g.wg.Wait() }
+func (g *Group[K, V]) Wait() {
+	for {
+		running := g.any()
+		if running == nil {
+			return
+		}
+		<-running.done
+	}
+}
+
+func (g *Group[K, V]) any() *call[V] {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, c := range g.calls {
+		return c
+	}
+	return nil
+}
 
 func (g *Group[K, V]) join(ctx context.Context, key K, timeout time.Duration, work func(context.Context) (V, error)) (c *call[V], joined bool) {
 	g.mu.Lock()
@@ -61,23 +77,25 @@ func (g *Group[K, V]) join(ctx context.Context, key K, timeout time.Duration, wo
 	}
 	c = &call[V]{done: make(chan struct{})}
 	g.calls[key] = c
-	g.wg.Go(func() {
-		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
-		defer cancel()
-		defer func() {
-			// A panic is the work's own fault, and must neither leave callers waiting
-			// nor end the process for all of them.
-			if p := recover(); p != nil {
-				c.err = panicked(p)
-			}
-			g.mu.Lock()
-			delete(g.calls, key)
-			g.mu.Unlock()
-			close(c.done)
-		}()
-		c.value, c.err = work(detached)
-	})
+	go g.run(ctx, key, timeout, work, c)
 	return c, false
+}
+
+func (g *Group[K, V]) run(ctx context.Context, key K, timeout time.Duration, work func(context.Context) (V, error), c *call[V]) {
+	detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	defer cancel()
+	defer func() {
+		// A panic is the work's own fault, and must neither leave callers waiting nor
+		// end the process for all of them.
+		if p := recover(); p != nil {
+			c.err = panicked(p)
+		}
+		g.mu.Lock()
+		delete(g.calls, key)
+		g.mu.Unlock()
+		close(c.done)
+	}()
+	c.value, c.err = work(detached)
 }
 
 // panicked keeps what the runtime itself says, and of any other value the type only:

@@ -131,6 +131,9 @@ func materialOf(alg Algorithm, text func(string) string, bad *error) (crypto.Pub
 		if len(n) > MaxRSABits/8+1 || len(e) > 4 {
 			return nil, fmt.Errorf("%w: the modulus or exponent is too large", ErrKeyTooLong)
 		}
+		if *bad == nil && (len(n) == 0 || n[0] == 0 || len(e) == 0 || e[0] == 0) {
+			*bad = errors.New("the modulus or exponent is not written in the fewest bytes (RFC 7518 section 6.3.1)")
+		}
 		pub = &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(new(big.Int).SetBytes(e).Int64())}
 	default:
 		if *bad == nil {

@@ -1,0 +1,128 @@
+// Copyright The Tokenward Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package issuerclient
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/tokenward/tokenward/internal/flight"
+	"github.com/tokenward/tokenward/internal/protocol"
+)
+
+const (
+	// shareAnswer is how long an answer goes to those who come a moment after it:
+	// requests sent together do not arrive together.
+	shareAnswer = time.Second
+	// earlyWait is how long a request whose token is still good waits for a new one.
+	earlyWait = time.Second
+	// earlyPause is how long a session is left alone after an early refresh failed.
+	earlyPause = 5 * time.Second
+	// maxNotes bounds each of the two memories. Forgetting costs a call, nothing else.
+	maxNotes = 4096
+)
+
+// Key is what a refresh is about. It is never a joined string: two sessions must not
+// be able to meet in one.
+type Key struct {
+	PolicyUID  string
+	SessionID  string
+	Generation int64
+}
+
+// Refresher buys new tokens, one for all requests that bring the same token.
+type Refresher struct {
+	Client *Client
+
+	flights flight.Group[Key, protocol.TokenResponse]
+	mu      sync.Mutex
+	shared  map[Key]answer
+	paused  map[Key]time.Time
+}
+
+type answer struct {
+	response protocol.TokenResponse
+	until    time.Time
+}
+
+// Refresh exchanges a token whose signature was verified. Errors are a *[Refusal] or
+// wrap [ErrUnavailable].
+func (r *Refresher) Refresh(ctx context.Context, key Key, raw string) (protocol.TokenResponse, error) {
+	if response, ok := r.recent(key); ok {
+		return response, nil
+	}
+	response, _, err := r.flights.Do(ctx, key, callTimeout, func(ctx context.Context) (protocol.TokenResponse, error) {
+		// One who looked for an answer before the last flight landed begins the next.
+		if response, ok := r.recent(key); ok {
+			return response, nil
+		}
+		response, err := r.Client.refresh(ctx, raw)
+		if err == nil {
+			r.share(key, response)
+		}
+		return response, err
+	})
+	return response, err
+}
+
+// RefreshEarly tries the same for a token that is still good. It gives up soon, and
+// after a failure leaves the session alone for a while: false means to go on with
+// the old token.
+func (r *Refresher) RefreshEarly(ctx context.Context, key Key, raw string) (protocol.TokenResponse, bool, error) {
+	if r.isPaused(key) {
+		return protocol.TokenResponse{}, false, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, earlyWait)
+	defer cancel()
+	response, err := r.Refresh(ctx, key, raw)
+	if err != nil {
+		r.pause(key)
+		return protocol.TokenResponse{}, false, err
+	}
+	return response, true, nil
+}
+
+// Wait returns when no refresh is under way.
+func (r *Refresher) Wait() { r.flights.Wait() }
+
+func (r *Refresher) recent(key Key) (protocol.TokenResponse, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a, ok := r.shared[key]
+	if !ok || !r.Client.Now().Before(a.until) {
+		return protocol.TokenResponse{}, false
+	}
+	return a.response, true
+}
+
+func (r *Refresher) share(key Key, response protocol.TokenResponse) {
+	now := r.Client.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.shared == nil || len(r.shared) >= maxNotes {
+		r.shared = map[Key]answer{}
+	}
+	for k, a := range r.shared {
+		if !now.Before(a.until) {
+			delete(r.shared, k)
+		}
+	}
+	r.shared[key] = answer{response: response, until: now.Add(shareAnswer)}
+}
+
+func (r *Refresher) isPaused(key Key) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.Client.Now().Before(r.paused[key])
+}
+
+func (r *Refresher) pause(key Key) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.paused == nil || len(r.paused) >= maxNotes {
+		r.paused = map[Key]time.Time{}
+	}
+	r.paused[key] = r.Client.Now().Add(earlyPause)
+}

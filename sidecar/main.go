@@ -1,0 +1,71 @@
+// Copyright The Tokenward Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command tokenward-sidecar is the reverse proxy that the webhook puts in front of an
+// application container. It reads the settings that the manager publishes, checks
+// each request, asks the issuer for new tokens, and knows nothing of Kubernetes.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// options are the flags.
+type options struct {
+	listen, adminListen string
+	upstream            string
+	settingsDir         string
+	identityFile        string
+	drainTimeout        time.Duration
+}
+
+func main() {
+	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	o, err := parseFlags(os.Args[1:], os.Stderr)
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+		defer stop()
+		err = run(ctx, o, log)
+	}
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		log.Error("the sidecar ends", "error", err)
+		os.Exit(1) //nolint:gocritic // stop only restores signals of a process that ends
+	}
+}
+
+// parseFlags names the flag, the value and the remedy of a mistake.
+func parseFlags(args []string, usage io.Writer) (options, error) {
+	var o options
+	flags := flag.NewFlagSet("tokenward-sidecar", flag.ContinueOnError)
+	flags.SetOutput(usage)
+	flags.StringVar(&o.listen, "listen", ":18080", "`address` for the application's clients")
+	flags.StringVar(&o.adminListen, "admin-listen", ":18081", "`address` for probes and metrics")
+	flags.StringVar(&o.upstream, "upstream", "", "`address` of the application, for example 127.0.0.1:8080")
+	flags.StringVar(&o.settingsDir, "settings-dir", "/etc/tokenward", "`directory` with settings.json, a mounted ConfigMap")
+	flags.StringVar(&o.identityFile, "identity-token-file", "/var/run/secrets/kubernetes.io/serviceaccount/token", "`file` with the service account token for the issuer")
+	flags.DurationVar(&o.drainTimeout, "drain-timeout", 25*time.Second, "how long requests in flight may go on after SIGTERM")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	if flags.NArg() > 0 {
+		return o, fmt.Errorf("argument %q is not expected: use flags only", flags.Arg(0))
+	}
+	host, port, err := net.SplitHostPort(o.upstream)
+	if err != nil || host == "" || port == "" {
+		return o, fmt.Errorf("--upstream is %q: write the host and port of the application, for example 127.0.0.1:8080", o.upstream)
+	}
+	if o.drainTimeout < 0 {
+		return o, fmt.Errorf("--drain-timeout is %s: write a duration of at least 0s", o.drainTimeout)
+	}
+	return o, nil
+}

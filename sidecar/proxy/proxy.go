@@ -1,0 +1,179 @@
+// Copyright The Tokenward Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/tokenward/tokenward/internal/protocol"
+	"github.com/tokenward/tokenward/sidecar/decide"
+	"github.com/tokenward/tokenward/sidecar/framing"
+	"github.com/tokenward/tokenward/sidecar/issuerclient"
+	"github.com/tokenward/tokenward/sidecar/metrics"
+)
+
+// Policies gives the policy in force, nil before there is one.
+type Policies interface {
+	Current() *decide.Policy
+}
+
+// Issuer answers for users. Errors are an *[issuerclient.Refusal] or wrap
+// [issuerclient.ErrUnavailable].
+type Issuer interface {
+	Login(ctx context.Context, body []byte, contentType, clientAddress string) (protocol.TokenResponse, error)
+	Logout(ctx context.Context, raw string) error
+}
+
+// Refresher buys new tokens.
+type Refresher interface {
+	Refresh(ctx context.Context, key issuerclient.Key, raw string) (protocol.TokenResponse, error)
+	RefreshEarly(ctx context.Context, key issuerclient.Key, raw string) (protocol.TokenResponse, bool, error)
+}
+
+// KeyFinder looks for a key that is not known here.
+type KeyFinder interface {
+	Find(ctx context.Context, kid string) (bool, error)
+}
+
+// Revocations are the sessions that were ended.
+type Revocations interface {
+	Revoked(sessionID string) bool
+	Add(sessionID string, forgetAfter time.Time)
+}
+
+// Options of a Proxy; all are required.
+type Options struct {
+	Policies    Policies
+	Issuer      Issuer
+	Refresher   Refresher
+	Keys        KeyFinder
+	Revocations Revocations
+	Streams     *Streams
+	Metrics     *metrics.Metrics
+	Log         *slog.Logger
+	Now         func() time.Time
+	// Upstream is the application's address, host:port.
+	Upstream string
+}
+
+// Proxy is the handler in front of the application.
+type Proxy struct {
+	Options
+	http1, http2 *forwarder
+	denials      *denialLog
+}
+
+// New makes a Proxy.
+func New(options Options) *Proxy {
+	p := &Proxy{Options: options, denials: newDenialLog(options.Log, options.Metrics, options.Now)}
+	p.http1, p.http2 = newForwarder(p, http1Transport(options.Upstream)), newForwarder(p, http2Transport(options.Upstream))
+	return p
+}
+
+type connKey struct{}
+
+// ConnContext is for [http.Server]: it lets the handler ask the connection about framing.
+func ConnContext(ctx context.Context, c net.Conn) context.Context {
+	if checked, ok := c.(*framing.Conn); ok {
+		return context.WithValue(ctx, connKey{}, checked)
+	}
+	return ctx
+}
+
+// ServeHTTP takes a request along the path of design section 8.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := &exchange{Proxy: p, request: r, policy: p.Policies.Current()}
+	x.conn, _ = r.Context().Value(connKey{}).(*framing.Conn)
+	x.w = &responseWriter{ResponseWriter: w, exchange: x}
+	defer x.recoverPanic()
+	x.serve()
+}
+
+// exchange is one request and its answer.
+type exchange struct {
+	*Proxy
+	w       *responseWriter
+	request *http.Request
+	policy  *decide.Policy
+	conn    *framing.Conn // nil when the listener does not check framing
+	upgrade bool
+
+	verdict decide.Verdict
+	// newToken is to be returned to the client; empty without a refresh.
+	newToken string
+	// raw says that the path is forwarded as it came (Audit).
+	raw bool
+	// stop ends the exchange, once it is forwarded.
+	stop   context.CancelCauseFunc
+	stream *stream
+}
+
+func (x *exchange) serve() {
+	if err := x.checkFraming(); err != nil {
+		x.refuseFraming(err)
+		return
+	}
+	if x.policy == nil {
+		x.Metrics.Request(metrics.Unready)
+		x.plain(http.StatusServiceUnavailable, "There are no settings yet.")
+		return
+	}
+	if detail := x.checkHeaders(); detail != "" {
+		x.refuseHeaders(detail)
+		return
+	}
+	x.act(x.decide())
+}
+
+// act does what a verdict says.
+func (x *exchange) act(v decide.Verdict) {
+	x.verdict = v
+	switch v.Outcome {
+	case decide.Forward:
+		x.refreshEarly()
+		x.forward()
+	case decide.Refresh:
+		x.act(x.refresh(v, metrics.RefreshExpired))
+	case decide.Serve:
+		x.serveEndpoint()
+	case decide.Preflight:
+		x.answerPreflight()
+	case decide.Deny:
+		x.deny(v)
+	}
+}
+
+// decide asks for a verdict, and once more when keys had to be fetched for it.
+func (x *exchange) decide() decide.Verdict {
+	r := x.request
+	req := decide.Request{
+		Method: r.Method, Target: r.RequestURI, Authorization: r.Header["Authorization"],
+		Origin: len(r.Header["Origin"]) > 0, RequestMethod: len(r.Header["Access-Control-Request-Method"]) > 0,
+	}
+	v := x.policy.Decide(req, x.Now())
+	return x.withKeys(v, func() decide.Verdict { return x.policy.Decide(req, x.Now()) })
+}
+
+// recoverPanic keeps what a panic says out of the log: it might hold a token.
+func (x *exchange) recoverPanic() {
+	switch p := recover(); {
+	case p == nil:
+	case isAbort(p):
+		panic(http.ErrAbortHandler)
+	default:
+		x.Log.Error("a request failed through a fault of ours", "stack", string(debug.Stack()))
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func isAbort(p any) bool {
+	err, ok := p.(error)
+	return ok && errors.Is(err, http.ErrAbortHandler)
+}

@@ -1,0 +1,69 @@
+// Copyright The Tokenward Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"bufio"
+	"net"
+	"net/http"
+)
+
+// responseWriter stands between the reverse proxy and the server, for the three
+// things that the proxy does not let others see: informational answers, trailers, and
+// the end of HTTP.
+type responseWriter struct {
+	http.ResponseWriter
+	exchange *exchange
+	began    bool
+}
+
+// Unwrap is for [http.ResponseController].
+func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// WriteHeader keeps the token's header out of informational answers (threat model
+// row 17), and ends the connection of an upgrade that did not happen: what the client
+// sent after its request is not HTTP.
+func (w *responseWriter) WriteHeader(status int) {
+	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
+		w.strip("")
+	} else {
+		w.began = true
+		if w.exchange.upgrade {
+			w.Header().Set("Connection", "close")
+		}
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write begins the answer as the server would.
+func (w *responseWriter) Write(p []byte) (int, error) {
+	if !w.began {
+		w.WriteHeader(http.StatusOK)
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+// Hijack hands the connection over after 101.
+func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err == nil && w.exchange.conn != nil {
+		w.exchange.conn.Release()
+	}
+	return conn, rw, err
+}
+
+// stripTrailers takes the token's header out of trailers that the application sent
+// and the server has not written yet.
+func (w *responseWriter) stripTrailers() {
+	w.strip("")
+	w.strip(http.TrailerPrefix)
+}
+
+func (w *responseWriter) strip(prefix string) {
+	for name := range w.Header() {
+		if len(name) >= len(prefix) && name[:len(prefix)] == prefix && w.exchange.policy.CarriesToken(name[len(prefix):]) {
+			delete(w.Header(), name)
+		}
+	}
+}

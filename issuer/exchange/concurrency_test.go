@@ -1,0 +1,86 @@
+// Copyright The Tokenward Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package exchange_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/tokenward/tokenward/internal/token"
+	"github.com/tokenward/tokenward/issuer/exchange"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// The figure of design section 4: however many requests carry one expired token, over
+// however many issuers, one rotates and all get the same token.
+func TestTwoHundredRefreshesOverThreeIssuersAreOneRotation(t *testing.T) {
+	const issuers, calls = 3, 200
+	rounds := 1000
+	if testing.Short() {
+		rounds = 50
+	}
+	f := newFixture(t, token.EdDSA, issuers)
+	current := f.login(t)
+	lost := int32(0)
+	for round := range rounds {
+		f.expire()
+		before := f.store.swapped.Load()
+		tokens := make([]exchange.Token, calls)
+		errs := make([]error, calls)
+		var wg sync.WaitGroup
+		begin := make(chan struct{})
+		for i := range calls {
+			wg.Go(func() {
+				<-begin
+				tokens[i], errs[i] = f.issuers[i%issuers].Refresh(context.Background(), f.policy, current.Raw)
+			})
+		}
+		close(begin)
+		wg.Wait()
+		rotated := 0
+		for i := range calls {
+			if errs[i] != nil {
+				t.Fatalf("round %d, call %d: %v", round, i, errs[i])
+			}
+			if tokens[i].Raw != tokens[0].Raw {
+				t.Fatalf("round %d: two tokens", round)
+			}
+			if tokens[i].How == exchange.Rotated {
+				rotated++
+			}
+		}
+		if swapped := f.store.swapped.Load() - before; swapped != 1 || rotated != 1 {
+			t.Fatalf("round %d: %d rotations in the store, %d calls rotated", round, swapped, rotated)
+		}
+		current = tokens[0]
+		lost = f.store.stale.Load()
+	}
+	if claims := f.claims(t, current.Raw); claims.Generation != int64(rounds)+1 {
+		t.Errorf("generation %d after %d rounds", claims.Generation, rounds)
+	}
+	t.Logf("%d rounds, %d lost swaps", rounds, lost)
+}
+
+func BenchmarkRefresh(b *testing.B) {
+	for _, algorithm := range []token.Algorithm{token.EdDSA, token.ES256, token.RS256} {
+		b.Run(string(algorithm), func(b *testing.B) {
+			f := newFixture(b, algorithm, 1)
+			current := f.login(b)
+			b.ReportAllocs()
+			for b.Loop() {
+				f.pass(ttl)
+				current = f.mustRefresh(b, current.Raw)
+				if current.How != exchange.Rotated {
+					b.StopTimer()
+					current = f.login(b) // the session came to its end
+					b.StartTimer()
+				}
+			}
+		})
+	}
+}

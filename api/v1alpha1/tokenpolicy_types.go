@@ -109,7 +109,7 @@ type TokenPolicySpec struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
-	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() == 'https' && !self.contains('?') && !self.contains('#')",message="issuer must be an https URL without query or fragment (RFC 8414 section 2): write for example https://shop.example.com"
+	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() == 'https' && url(self).getHost() != '' && !self.contains('?') && !self.contains('#')",message="issuer must be an https URL without query or fragment (RFC 8414 section 2): write for example https://shop.example.com"
 	Issuer string `json:"issuer,omitempty"`
 
 	// audiences are the "aud" claim of new tokens; a presented token needs one of them
@@ -392,7 +392,7 @@ type Path struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
 	// +kubebuilder:validation:Pattern=`^/([A-Za-z0-9._~!$&'()*+,=:@/-]|%[0-9A-F]{2})*$`
-	// +kubebuilder:validation:XValidation:rule="!self.contains('//') && !self.matches('(^|/)[.][.]?(/|$)') && !self.matches('%(2E|2F|5C|00|3B|25)')",message="a path has one canonical form: remove empty segments, dot segments and encoded separators"
+	// +kubebuilder:validation:XValidation:rule="!self.contains('//') && !self.matches('(^|/)[.][.]?(/|$)') && !self.matches('%([01]|2[14-9A-F]|3[0-9ABD]|4|5[0-9ACF]|6[1-9A-F]|7[0-9AEF])')",message="a path has one canonical form: remove empty and dot segments, and write characters that need no percent-encoding as they are"
 	Value string `json:"value,omitempty"`
 }
 

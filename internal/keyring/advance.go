@@ -96,11 +96,18 @@ func (a *advance) revoke() {
 }
 
 // retireLost is for a ring whose private halves are gone. A key that was Published
-// may have become Active after the public record was written, so it stays as well.
+// may have become Active after the public record was written, so it stays as well. An imported
+// key is simply imported again.
 func (a *advance) retireLost() {
 	for i := range a.Keys {
-		if key := &a.Keys[i]; key.State != Retired && key.Private == nil {
-			a.lost = true
+		key := &a.Keys[i]
+		if key.State == Retired || key.Private != nil {
+			continue
+		}
+		a.lost = true
+		if a.isImport(*key) && a.wanted(*key) {
+			key.Private = a.plan.Import
+		} else {
 			a.say(KeyLost, key.Public.ID, "the private half of key %s is lost: what it signed still verifies, another key signs from now on", key.Public.ID)
 			a.retire(key)
 		}
@@ -151,6 +158,9 @@ func (a *advance) activate(i int) {
 
 func (a *advance) retire(key *Key) {
 	key.State, key.RetiredAt, key.Private = Retired, a.plan.Now, nil
+	if key.ActiveFrom.After(a.plan.Now) {
+		key.ActiveFrom = a.plan.Now // lost while it was Published, as far as is known
+	}
 	until, _ := key.RemoveAfter()
 	a.say(KeyRetired, key.Public.ID, "key %s no longer signs; it verifies until %s", key.Public.ID, until.Format(time.RFC3339))
 }
@@ -221,6 +231,9 @@ func (a *advance) rotate() error {
 	if requested && (a.index(Published) >= 0 || a.isImport(active)) {
 		a.skipRequest(request, active)
 		requested = false
+	}
+	if a.plan.Import == nil && a.plan.Generate == nil {
+		return nil // for now there is nothing to rotate to
 	}
 	due := a.index(Published) < 0 && (requested || !a.wanted(active) || a.intervalEnds(active))
 	full := len(a.Keys) >= MaxKeys-1 // the last place is for a key that must sign at once

@@ -34,7 +34,7 @@ type Plan struct {
 	Import *token.PrivateKey
 	// Generate makes a key, usually [token.GenerateKey]. It is not called when Import is
 	// set. Nil, when Import is nil too, says that no key can be had for now, because the
-	// Secret to import from cannot be read: keys that exist go on.
+	// Secret to import from cannot be read: keys that exist go on, rotations wait.
 	Generate func(alg token.Algorithm, rsaBits int) (*token.PrivateKey, error)
 }
 

@@ -133,7 +133,7 @@ func TestAChangedAlgorithmRotates(t *testing.T) {
 			t.Error("the withdrawn key is still known")
 		}
 	})
-	t.Run("and changed back needs no other key", func(t *testing.T) {
+	t.Run("and changed back needs no other key", func(*testing.T) {
 		l.plan.Algorithm = token.EdDSA
 		l.step(time.Minute)
 		l.want([]State{Active}, KeyRemoved)

@@ -28,10 +28,10 @@ func fullLife(tb testing.TB) *life {
 func TestTheDocumentHoldsEverything(t *testing.T) {
 	for _, alg := range token.Algorithms() {
 		t.Run(string(alg), func(t *testing.T) {
-			l := &life{tb: t, ring: New("uid"), plan: basePlan()}
-			l.plan.Algorithm, l.plan.RSABits = alg, token.MinRSABits
-			l.plan.Now = start.Add(123456789 * time.Nanosecond)
-			next, _, _, err := Advance(l.ring, l.plan)
+			plan := basePlan()
+			plan.Algorithm, plan.RSABits = alg, token.MinRSABits
+			plan.Now = start.Add(123456789 * time.Nanosecond)
+			next, _, _, err := Advance(New("uid"), plan)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -43,7 +43,7 @@ func TestTheDocumentHoldsEverything(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !sameRing(t, next, again) || !again.Keys[0].ActiveFrom.Equal(l.plan.Now) {
+			if !sameRing(t, next, again) || !again.Keys[0].ActiveFrom.Equal(plan.Now) {
 				t.Error("something was lost")
 			}
 			if key, _ := again.Active(); key.Private == nil {
@@ -59,12 +59,12 @@ func TestThePublicRecordHoldsNoPrivateHalf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var document map[string]any
+	var document struct{ Keys []map[string]any }
 	if err := json.Unmarshal(record, &document); err != nil {
 		t.Fatal(err)
 	}
-	for _, key := range document["keys"].([]any) {
-		for name := range key.(map[string]any) {
+	for _, key := range document.Keys {
+		for name := range key {
 			if strings.Contains(name, "private") {
 				t.Errorf("it has a member %s", name)
 			}
@@ -115,12 +115,20 @@ func TestBrokenDocumentsAreRefusedWithoutQuotingThem(t *testing.T) {
 		}
 		return strings.Replace(string(whole), old, with, 1)
 	}
-	edit := func(change func(keys []any) []any) string {
-		var document map[string]any
+	edit := func(change func(keys []map[string]any) []map[string]any) string {
+		var document map[string]json.RawMessage
 		if err := json.Unmarshal(whole, &document); err != nil {
 			t.Fatal(err)
 		}
-		document["keys"] = change(document["keys"].([]any))
+		var keys []map[string]any
+		if err := json.Unmarshal(document["keys"], &keys); err != nil {
+			t.Fatal(err)
+		}
+		changed, err := json.Marshal(change(keys))
+		if err != nil {
+			t.Fatal(err)
+		}
+		document["keys"] = changed
 		data, err := json.Marshal(document)
 		if err != nil {
 			t.Fatal(err)
@@ -144,20 +152,20 @@ func TestBrokenDocumentsAreRefusedWithoutQuotingThem(t *testing.T) {
 		"a private half that is no key":  swap(`"private":"`, `"private":"Y2FuYXJ5`),
 		"a private half that is no text": swap(`"private":"`, `"private":"*canary*`),
 		"a retired key with its half":    swap(`"Published"`, `"Retired"`),
-		"a key with another's half": edit(func(keys []any) []any {
-			a, b := keys[0].(map[string]any), keys[1].(map[string]any)
+		"a key with another's half": edit(func(keys []map[string]any) []map[string]any {
+			a, b := keys[0], keys[1]
 			a["private"] = b["private"]
 			return keys
 		}),
-		"a key without its public half": edit(func(keys []any) []any { delete(keys[0].(map[string]any), "public"); return keys }),
-		"a key twice":                   edit(func(keys []any) []any { return append(keys, keys[2]) }),
-		"a JWK with a private member": edit(func(keys []any) []any {
-			keys[0].(map[string]any)["public"].(map[string]any)["d"] = "canary"
+		"a key without its public half": edit(func(keys []map[string]any) []map[string]any { delete(keys[0], "public"); return keys }),
+		"a key twice":                   edit(func(keys []map[string]any) []map[string]any { return append(keys, keys[2]) }),
+		"a JWK with a private member": edit(func(keys []map[string]any) []map[string]any {
+			keys[0]["public"] = map[string]any{"kty": "OKP", "d": "canary"}
 			return keys
 		}),
-		"a time that is none":      edit(func(keys []any) []any { keys[0].(map[string]any)["activeFrom"] = "canary"; return keys }),
+		"a time that is none":      edit(func(keys []map[string]any) []map[string]any { keys[0]["activeFrom"] = "canary"; return keys }),
 		"more than a Secret takes": string(whole) + strings.Repeat(" ", maxBytes),
-		"more keys than a ring takes": edit(func(keys []any) []any {
+		"more keys than a ring takes": edit(func(keys []map[string]any) []map[string]any {
 			for range MaxKeys {
 				keys = append(keys, keys[2])
 			}

@@ -15,6 +15,7 @@ import (
 func TestImport(t *testing.T) {
 	a, b := newKey(t), newKey(t)
 	imported := func(t *testing.T) *life {
+		t.Helper()
 		l := &life{tb: t, ring: New("uid"), plan: basePlan()}
 		l.plan.Import = a
 		l.plan.Generate = nil

@@ -27,7 +27,6 @@ type model struct {
 
 	imports []*token.PrivateKey
 	seen    map[string]*history
-	version int64
 	lost    bool
 }
 

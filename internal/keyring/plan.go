@@ -63,8 +63,8 @@ type Event struct {
 	Message string
 }
 
-// ErrNoSource: a key is needed, and the plan has neither a key to import nor a way to
-// generate one.
+// ErrNoSource says that a key is needed, and the plan has neither a key to import nor
+// a way to generate one.
 var ErrNoSource = errors.New("no key to sign with, and none can be made for now")
 
 // ImportError is a key to import that cannot be taken. Trying again does not help:

@@ -117,6 +117,7 @@ func strictPSS(m *jwt.SigningMethodRSAPSS) jwt.SigningMethod {
 // r and s have a fixed length (RFC 7518 section 3.4), and [ecdsa.Verify] checks their range.
 type deterministicECDSA struct{ *jwt.SigningMethodECDSA }
 
+// Sign implements [jwt.SigningMethod].
 func (m deterministicECDSA) Sign(signingString string, key any) ([]byte, error) {
 	private, ok := key.(*ecdsa.PrivateKey)
 	if !ok || private.Curve.Params().BitSize != m.CurveBits {

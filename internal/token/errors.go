@@ -18,8 +18,7 @@ func (e *Error) Error() string { return string(e.Reason) + ": " + e.Detail }
 
 // ReasonOf finds the reason in the chain of err; false when there is none.
 func ReasonOf(err error) (Reason, bool) {
-	var refused *Error
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*Error](err); ok {
 		return refused.Reason, true
 	}
 	return "", false

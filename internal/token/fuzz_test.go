@@ -4,6 +4,7 @@
 package token
 
 import (
+	"bytes"
 	"encoding/json"
 	"testing"
 )
@@ -79,7 +80,7 @@ func FuzzParseKeySet(f *testing.F) {
 			t.Fatalf("what was written is refused: %v", err)
 		}
 		second, _ := json.Marshal(again)
-		if string(out) != string(second) || again.Supersedes(set) {
+		if !bytes.Equal(out, second) || again.Supersedes(set) {
 			t.Fatalf("%s became %s", out, second)
 		}
 	})

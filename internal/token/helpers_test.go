@@ -16,15 +16,23 @@ var now = time.Date(2026, 3, 14, 15, 9, 26, 0, time.UTC)
 // keyFor makes one key per algorithm and test run; RSA keys take long to make.
 func keyFor(tb testing.TB, alg Algorithm) *PrivateKey {
 	tb.Helper()
-	entry, _ := keyCache.LoadOrStore(alg, sync.OnceValues(func() (*PrivateKey, error) { return GenerateKey(alg, MinRSABits) }))
-	key, err := entry.(func() (*PrivateKey, error))()
+	keyCache.Lock()
+	defer keyCache.Unlock()
+	if key := keyCache.keys[alg]; key != nil {
+		return key
+	}
+	key, err := GenerateKey(alg, MinRSABits)
 	if err != nil {
 		tb.Fatalf("generate %s key: %v", alg, err)
 	}
+	keyCache.keys[alg] = key
 	return key
 }
 
-var keyCache sync.Map
+var keyCache = struct {
+	sync.Mutex
+	keys map[Algorithm]*PrivateKey
+}{keys: map[Algorithm]*PrivateKey{}}
 
 // goodClaims are claims that verifierFor accepts at now.
 func goodClaims() Claims {

@@ -5,6 +5,7 @@ package token
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 )
 
@@ -233,10 +234,8 @@ type nameSet struct {
 
 // add is false when the name is in the set already.
 func (n *nameSet) add(name string) bool {
-	for _, known := range n.few[:n.n] {
-		if known == name {
-			return false
-		}
+	if slices.Contains(n.few[:n.n], name) {
+		return false
 	}
 	if n.n < len(n.few) {
 		n.few[n.n] = name

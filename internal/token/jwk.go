@@ -50,6 +50,9 @@ func (k *PublicKey) UnmarshalJSON(data []byte) error {
 	if err != nil {
 		return fmt.Errorf("read JWK: %w", err)
 	}
+	if s.space(); s.pos != len(s.in) {
+		return fmt.Errorf("read JWK: %w", errJSONSyntax)
+	}
 	object, ok := members.(map[string]any)
 	if !ok {
 		return fmt.Errorf("read JWK: %w", errJSONType)

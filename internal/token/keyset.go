@@ -51,7 +51,10 @@ func NewKeySet(owner string, version int64, keys []PublicKey) (*KeySet, error) {
 		}
 		set.byID[key.ID] = key
 	}
-	return set, set.render()
+	if err := set.render(); err != nil {
+		return nil, err
+	}
+	return set, nil
 }
 
 // render writes both documents once.

@@ -31,8 +31,11 @@ func pemOf(tb testing.TB, kind string, der []byte, err error) string {
 }
 
 func TestPrivateKeysAreReadFromEveryUsualForm(t *testing.T) {
-	ec := keyFor(t, ES256).signer.(*ecdsa.PrivateKey)
-	rsaKey := keyFor(t, RS256).signer.(*rsa.PrivateKey)
+	ec, isEC := keyFor(t, ES256).signer.(*ecdsa.PrivateKey)
+	rsaKey, isRSA := keyFor(t, RS256).signer.(*rsa.PrivateKey)
+	if !isEC || !isRSA {
+		t.Fatal("the keys are of another type")
+	}
 	sec1, err := x509.MarshalECPrivateKey(ec)
 	for name, c := range map[string]struct {
 		alg Algorithm
@@ -203,7 +206,7 @@ func secretsOf(key *PrivateKey, der []byte) map[string]string {
 	}
 	for name, n := range numbers {
 		out[name+" in decimal"], out[name+" in hexadecimal"], out[name+" in base64"] = n.String(), n.Text(16), encodeBase64(n.Bytes())
-		list := strings.Trim(fmt.Sprint(n.Bytes()), "[]")
+		list := strings.Trim(fmt.Sprintf("%d", n.Bytes()), "[]")
 		out[name+" as a list"] = list[:len(list)/2]
 	}
 	return out

@@ -17,7 +17,7 @@ const (
 	KeyUnknown          Reason = "key_unknown"
 	SignatureInvalid    Reason = "signature_invalid"
 	TokenExpired        Reason = "token_expired"
-	TokenNotYetValid    Reason = "token_not_yet_valid"
+	TokenNotYetValid    Reason = "token_not_yet_valid" //nolint:gosec // a word, not a credential
 	IssuerNotTrusted    Reason = "issuer_not_trusted"
 	AudienceMismatch    Reason = "audience_mismatch"
 	ClaimMissing        Reason = "claim_missing"

@@ -5,6 +5,7 @@ package token
 
 import (
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -167,14 +168,14 @@ func TestExpiryIsJudgedLastAndWithLeeway(t *testing.T) {
 		{"a year later", end.AddDate(1, 0, 0), false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			claims, err := v.Verify(raw, c.at)
+			_, err := v.Verify(raw, c.at)
 			if c.ok != (err == nil) {
 				t.Fatalf("got %v", err)
 			}
 			if !c.ok {
 				wantReason(t, err, TokenExpired)
 			}
-			claims, err = v.VerifyForRefresh(raw, c.at)
+			claims, err := v.VerifyForRefresh(raw, c.at)
 			if err != nil || v.Expired(claims, c.at) == c.ok {
 				t.Errorf("for a refresh: %v, expired=%v", err, v.Expired(claims, c.at))
 			}
@@ -207,4 +208,24 @@ func TestExpiryIsJudgedLastAndWithLeeway(t *testing.T) {
 			wantReason(t, err, c.want)
 		})
 	}
+}
+
+func TestOneVerifierServesManyAtOnce(t *testing.T) {
+	key := keyFor(t, EdDSA)
+	v := verifierFor(t, key)
+	good, bad := mustSign(t, key, goodClaims()), forge(t, key, headerOf(key), `{"sub":1}`)
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			for range 50 {
+				if claims, err := v.Verify(good, now); err != nil || claims.Subject != "alice" {
+					t.Errorf("got %v, %v", claims, err)
+				}
+				if _, err := v.Verify(bad, now); err == nil {
+					t.Error("accepted")
+				}
+			}
+		})
+	}
+	group.Wait()
 }

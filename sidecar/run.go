@@ -111,8 +111,8 @@ func serve(ctx context.Context, o options, log *slog.Logger, public, private net
 	select {
 	case <-ctx.Done():
 		s.admin.Draining.Store(true)
-		log.Info("ending: requests in flight are finished", "drainTimeout", o.drainTimeout.String())
-		drain(front, &inFlight, o.drainTimeout, stopWork)
+		log.Info("ending: requests in flight are finished", "drain_timeout", o.drainTimeout.String())
+		drain(context.WithoutCancel(ctx), front, &inFlight, o.drainTimeout, stopWork)
 	case err = <-failed:
 		stopWork()
 	}
@@ -154,8 +154,8 @@ func silent(l *slog.Logger) *log.Logger { return slog.NewLogLogger(l.Handler(), 
 
 // drain waits for requests in flight, WebSockets among them, which http.Server does
 // not wait for. What is left at the end is cut.
-func drain(server *http.Server, inFlight *sync.WaitGroup, timeout time.Duration, cut context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+func drain(ctx context.Context, server *http.Server, inFlight *sync.WaitGroup, timeout time.Duration, cut context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if server.Shutdown(ctx) == nil {
 		// No handler begins any more.

@@ -133,7 +133,7 @@ func (h *Handler) RevocationAge() time.Duration {
 }
 
 // Gauges adds what is read at each scrape.
-func (h *Handler) Gauges(revoked func() int, streams func() int) {
+func (h *Handler) Gauges(revoked, streams func() int) {
 	m := h.Metrics
 	flag := func(b bool) float64 {
 		if b {

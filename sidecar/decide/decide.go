@@ -4,6 +4,7 @@
 package decide
 
 import (
+	"slices"
 	"time"
 
 	"github.com/tokenward/tokenward/internal/settings"
@@ -166,11 +167,9 @@ func hasOneOf(c *token.Claims, r *settings.RequiredClaim) bool {
 	if !ok {
 		return false
 	}
-	for _, have := range values {
-		for _, want := range r.Values {
-			if have == want {
-				return true
-			}
+	for _, value := range values {
+		if slices.Contains(r.Values, value) {
+			return true
 		}
 	}
 	return false

@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -130,7 +131,7 @@ func (h *histogram) write(w *bufio.Writer, name string) {
 // Write writes all families in the Prometheus text format.
 func (m *Metrics) Write(out io.Writer) error {
 	m.registry.mu.Lock()
-	families := m.registry.families[:len(m.registry.families):len(m.registry.families)]
+	families := slices.Clip(m.registry.families)
 	m.registry.mu.Unlock()
 	w := bufio.NewWriter(out)
 	for _, f := range families {

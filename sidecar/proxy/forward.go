@@ -25,7 +25,7 @@ import (
 // forwarder sends requests to the application over one version of HTTP.
 type forwarder struct{ httputil.ReverseProxy }
 
-func newForwarder(p *Proxy, transport http.RoundTripper) *forwarder {
+func newForwarder(transport http.RoundTripper) *forwarder {
 	return &forwarder{httputil.ReverseProxy{
 		Transport:      transport,
 		Rewrite:        func(pr *httputil.ProxyRequest) { exchangeOf(pr.In).rewrite(pr) },
@@ -71,6 +71,7 @@ type buffers struct{ pool sync.Pool }
 
 const bufferSize = 16 << 10
 
+// Get is for httputil.BufferPool.
 func (b *buffers) Get() []byte {
 	if buf, ok := b.pool.Get().(*[bufferSize]byte); ok {
 		return buf[:]
@@ -78,6 +79,7 @@ func (b *buffers) Get() []byte {
 	return make([]byte, bufferSize)
 }
 
+// Put is for httputil.BufferPool.
 func (b *buffers) Put(buf []byte) {
 	if len(buf) == bufferSize {
 		b.pool.Put((*[bufferSize]byte)(buf))

@@ -4,7 +4,6 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"sync"
@@ -71,11 +70,7 @@ func (d *denialLog) write(x *exchange, reason token.Reason, v decide.Verdict, au
 		d.metrics.LogSuppressed()
 		return
 	}
-	message := "request denied"
-	if audited {
-		message = "request would be denied"
-	}
-	attrs := []slog.Attr{slog.String("reason", string(reason))}
+	attrs := []slog.Attr{slog.String("reason", string(reason)), slog.Bool("audited", audited)}
 	if detail := detailOf(v.Err); detail != "" {
 		attrs = append(attrs, slog.String("detail", detail))
 	}
@@ -86,7 +81,7 @@ func (d *denialLog) write(x *exchange, reason token.Reason, v decide.Verdict, au
 	if suppressed > 0 {
 		attrs = append(attrs, slog.Int("suppressed", suppressed))
 	}
-	d.log.LogAttrs(context.Background(), slog.LevelInfo, message, attrs...)
+	d.log.LogAttrs(x.request.Context(), slog.LevelInfo, "request denied", attrs...)
 }
 
 // detailOf is what the verifier or the issuer's client said. Neither ever says

@@ -73,7 +73,7 @@ type Proxy struct {
 // New makes a Proxy.
 func New(options Options) *Proxy {
 	p := &Proxy{Options: options, denials: newDenialLog(options.Log, options.Metrics, options.Now)}
-	p.http1, p.http2 = newForwarder(p, http1Transport(options.Upstream)), newForwarder(p, http2Transport(options.Upstream))
+	p.http1, p.http2 = newForwarder(http1Transport(options.Upstream)), newForwarder(http2Transport(options.Upstream))
 	return p
 }
 
@@ -92,7 +92,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{Proxy: p, request: r, policy: p.Policies.Current()}
 	x.conn, _ = r.Context().Value(connKey{}).(*framing.Conn)
 	x.w = &responseWriter{ResponseWriter: w, exchange: x}
-	defer x.recoverPanic()
+	defer func() { x.afterPanic(recover()) }()
 	x.serve()
 }
 
@@ -161,9 +161,9 @@ func (x *exchange) decide() decide.Verdict {
 	return x.withKeys(v, func() decide.Verdict { return x.policy.Decide(req, x.Now()) })
 }
 
-// recoverPanic keeps what a panic says out of the log: it might hold a token.
-func (x *exchange) recoverPanic() {
-	switch p := recover(); {
+// afterPanic keeps what a panic says out of the log: it might hold a token.
+func (x *exchange) afterPanic(p any) {
+	switch {
 	case p == nil:
 	case isAbort(p):
 		panic(http.ErrAbortHandler)

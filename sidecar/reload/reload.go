@@ -103,7 +103,7 @@ func (l *Loader) Check() {
 	l.options.Metrics.Reload(metrics.OK)
 	p := l.policy.Load()
 	l.options.Log.Info("settings are in force", "policy", p.Settings.Policy.Namespace+"/"+p.Settings.Policy.Name,
-		"generation", p.Settings.Policy.Generation, "keySetVersion", p.Keys.Version(), "enforcement", p.Settings.Enforcement)
+		"generation", p.Settings.Policy.Generation, "key_set_version", p.Keys.Version(), "enforcement", p.Settings.Enforcement)
 }
 
 // Offer takes a key set that the issuer gave, unless a newer one is in force.
@@ -119,12 +119,12 @@ func (l *Loader) Offer(keys *token.KeySet) {
 		l.options.Log.Error("compile settings with new keys", "error", err)
 		return
 	}
-	l.options.Log.Info("keys from the issuer are in force", "keySetVersion", keys.Version())
+	l.options.Log.Info("keys from the issuer are in force", "key_set_version", keys.Version())
 }
 
 // readFile reads no more than settings can have.
 func readFile(name string) ([]byte, error) {
-	f, err := os.Open(name)
+	f, err := os.Open(name) //nolint:gosec // the directory is a flag, the name a constant
 	if err != nil {
 		return nil, fmt.Errorf("open the settings: %w", err)
 	}
@@ -178,5 +178,5 @@ func (l *Loader) fail(err error) {
 	}
 	l.status.Err = err
 	l.options.Metrics.Reload(metrics.Refused)
-	l.options.Log.Error("settings cannot be used; the last good ones stay in force", "error", err, "haveGood", l.policy.Load() != nil)
+	l.options.Log.Error("settings cannot be used; the last good ones stay in force", "error", err, "have_good", l.policy.Load() != nil)
 }

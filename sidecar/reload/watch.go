@@ -50,7 +50,7 @@ func (l *Loader) watch() (events <-chan fsnotify.Event, stop func()) {
 	}
 	go func() {
 		// Errors mean lost events; the next tick makes up for them.
-		for range watcher.Errors { //nolint:revive // drained on purpose
+		for range watcher.Errors {
 		}
 	}()
 	return watcher.Events, func() { _ = watcher.Close() }

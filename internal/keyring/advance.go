@@ -44,8 +44,6 @@ type advance struct {
 	*Ring
 	plan   Plan
 	events []Event
-	// lost says that the ring had to be recovered.
-	lost bool
 }
 
 // maxSkew is how far the clocks of two managers may differ. A time that lies further
@@ -100,7 +98,6 @@ func (a *advance) retireLost() {
 		if key.State == Retired || key.Private != nil {
 			continue
 		}
-		a.lost = true
 		if a.isImport(*key) && a.wanted(*key) {
 			key.Private = a.plan.Import
 		} else {
@@ -193,10 +190,7 @@ func (a *advance) countVersion(before *Ring) {
 	if same {
 		return
 	}
-	a.Version++
-	if a.lost || before.Version == 0 {
-		a.Version = max(a.Version, a.plan.Now.Unix())
-	}
+	a.Version = max(a.Version+1, a.plan.Now.Unix())
 }
 
 // recheck is how long until something is due.

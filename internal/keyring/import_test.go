@@ -6,6 +6,7 @@ package keyring
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -186,5 +187,37 @@ func TestRemovedIDsAreBoundedAndImportedOnesAreForgottenLast(t *testing.T) {
 	}
 	if !l.ring.wasRemoved("0") || l.ring.wasRemoved("3") || !l.ring.wasRemoved(l.plan.RevokedKeyIDs[0]) {
 		t.Error("the wrong one was forgotten")
+	}
+}
+
+func TestIDsThatSomebodyCouldBringBackAreMarked(t *testing.T) {
+	l := begin(t)
+	generated := l.active()
+	imported := newKey(t)
+	l.plan.Import = imported
+	l.step(0)
+	l.step(time.Hour)
+	l.plan.Import = newKey(t)
+	l.step(3 * time.Hour)
+	l.step(time.Hour)
+	l.step(3 * time.Hour)
+	l.plan.Import, l.plan.RevokedKeyIDs = nil, []string{l.active()}
+	l.step(0)
+	got := map[string]bool{}
+	for _, key := range l.ring.Removed {
+		got[key.ID] = key.Lasting
+	}
+	want := map[string]bool{generated: false, imported.Public().ID: true, l.plan.RevokedKeyIDs[0]: true}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestARevokedGeneratedIDIsMarked(t *testing.T) {
+	l := begin(t)
+	l.plan.RevokedKeyIDs = []string{l.active()}
+	l.step(0)
+	if len(l.ring.Removed) != 1 || !l.ring.Removed[0].Lasting {
+		t.Errorf("removed is %v", l.ring.Removed)
 	}
 }

@@ -67,9 +67,9 @@ type RemovedKey struct {
 type Ring struct {
 	// Owner is the UID of the SigningKey.
 	Owner string
-	// Version is that of the key set: one more with each change of the public keys. It
-	// starts at the time in seconds since 1970, and goes there when a ring is recovered, so that
-	// it is above every version that a verifier has seen even if all records were lost.
+	// Version is that of the key set. It rises with each change of the public keys, to the
+	// time in seconds since 1970 or by one if it is there already. So the keys of a ring that was
+	// lost, or comes from a backup, still replace those that verifiers have seen since.
 	Version int64
 	// RotateHandled is the last request for a rotation that was acted on.
 	RotateHandled string

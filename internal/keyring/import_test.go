@@ -98,6 +98,15 @@ func TestImport(t *testing.T) {
 		l.step(0)
 		l.want([]State{Active}, KeyActivated)
 	})
+	t.Run("of a key that was revoked before it came is refused", func(t *testing.T) {
+		l := &life{tb: t, ring: New("uid"), plan: basePlan()}
+		l.plan.Import, l.plan.RevokedKeyIDs = a, []string{a.Public().ID}
+		l.step(0)
+		wantImportError(t, l.err, a.Public().ID)
+		if len(l.ring.Keys) != 0 {
+			t.Error("it is in the ring")
+		}
+	})
 	t.Run("whose Secret cannot be read goes on", func(t *testing.T) {
 		l := imported(t)
 		l.plan.Import = nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tokenward/tokenward/internal/session"
@@ -21,9 +22,8 @@ import (
 
 // Config of one policy's store.
 type Config struct {
-	// Client reads and writes the API server itself: a client that reads from a cache
-	// would break the store's promises (client.NewWithWatch makes the right one).
-	// Its own rate limit should be off; the store keeps its writes bounded.
+	// Client is one of [NewClient]; the stores of all policies may share it. One that
+	// reads from a cache would break the store's promises.
 	Client client.WithWatch
 	// Namespace is the operator's.
 	Namespace string
@@ -85,6 +85,21 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.Log.GetSink() == nil {
 		c.Log = logr.Discard()
+	}
+	return c, nil
+}
+
+// NewClient returns a client that fits: it reads from the API server itself, has no
+// rate limit of its own, because the store keeps its writes bounded, and asks for
+// no compression. Sealed records do not compress, and trying costs the API
+// server more than all else in a read.
+func NewClient(config *rest.Config) (client.WithWatch, error) {
+	config = rest.CopyConfig(config)
+	config.QPS = -1
+	config.DisableCompression = true
+	c, err := client.NewWithWatch(config, client.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("make the client of the session store: %w", err)
 	}
 	return c, nil
 }

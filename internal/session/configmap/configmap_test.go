@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 
 func newClient(tb testing.TB) client.WithWatch {
 	tb.Helper()
-	c, err := client.NewWithWatch(server, client.Options{})
+	c, err := NewClient(server)
 	if err != nil {
 		tb.Fatal(err)
 	}

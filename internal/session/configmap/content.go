@@ -35,6 +35,8 @@ type content struct {
 	object  *corev1.ConfigMap
 	entries map[string]*entry // by data key
 	size    int               // of all values and data keys, in bytes
+	// unreadable: some entry did not open, which another try may.
+	unreadable bool
 }
 
 // entry is one value of a shard, with what is in it.
@@ -65,6 +67,7 @@ func (s *Store) parse(shard int, object *corev1.ConfigMap, before *content) *con
 		}
 		e := &entry{sealed: sealed}
 		e.record, e.err = s.openRecord(place{policy: string(s.config.Policy), shard: shard, key: key}, sealed)
+		c.unreadable = c.unreadable || e.err != nil
 		c.entries[key] = e
 	}
 	return c

@@ -9,26 +9,29 @@ import (
 	"time"
 )
 
-// burst is how many writes may follow each other at once. The sustained rate is so
-// much lower than the limit that no second has more writes than the limit.
-const burst = 5
+// writeBurst is how many writes may follow each other at once.
+const writeBurst = 5
 
 // writerSeen is how long another instance counts as one after a write of its own.
 const writerSeen = 5 * time.Second
 
-// pace spreads the writes of all shards of an instance (the generic cell rate
-// algorithm). It runs on the machine's clock: it protects the API server of today.
+// pace spreads an instance's requests for all shards (the generic cell rate
+// algorithm). The sustained rate is so much lower than the limit that with its bursts
+// no second has more than the limit. It runs on the machine's clock: it protects the
+// API server of today.
 type pace struct {
-	limit float64
+	limit, burst float64
 
 	mu      sync.Mutex
-	due     time.Time            // when the bucket is full again
+	due     time.Time            // the next request's, were there no bursts
 	writers map[string]time.Time // other instances, and when they wrote last
 }
 
-func newPace(limit float64) *pace { return &pace{limit: limit, writers: map[string]time.Time{}} }
+func newPace(limit, burst float64) *pace {
+	return &pace{limit: limit, burst: min(burst, limit/2), writers: map[string]time.Time{}}
+}
 
-// share is this instance's interval between writes, and how far ahead it may write.
+// share is this instance's interval between requests, and how far ahead of it they may be.
 func (p *pace) share(now time.Time) (interval, ahead time.Duration) {
 	writers := 1.0
 	for id, seen := range p.writers {
@@ -38,9 +41,8 @@ func (p *pace) share(now time.Time) (interval, ahead time.Duration) {
 		}
 		writers++
 	}
-	b := min(burst, p.limit/2)
-	interval = time.Duration(writers / (p.limit - b) * float64(time.Second))
-	return interval, time.Duration(max(b/writers-1, 0) * float64(interval))
+	interval = time.Duration(writers / (p.limit - p.burst) * float64(time.Second))
+	return interval, time.Duration(max(p.burst/writers-1, 0) * float64(interval))
 }
 
 // saw notes that another instance has written.

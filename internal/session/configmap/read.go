@@ -7,16 +7,22 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// concurrentReads bounds the reads that an instance has under way. Beyond it, loads
-// wait, and those of one shard wait for the same read.
-const concurrentReads = 4
+// What bounds an instance's reads of all shards. Beyond it loads wait, and those of
+// one shard wait for the same read.
+const (
+	concurrentReads = 4
+	readsPerSecond  = 250
+	readBurst       = 50
+)
 
 // shardReader reads one shard from the API server, for everyone who asks at that time.
 type shardReader struct {
@@ -27,8 +33,10 @@ type shardReader struct {
 	mu sync.Mutex
 	// next is the read that has not begun yet; a caller may only share that one.
 	next *flight
-	// newest is the latest content seen by read, write or watch: where a write begins.
-	newest *content
+	// newest is the latest content seen by read, write or watch, or nil: where a write
+	// begins. It is replaced under mu, and read without: the quota reads it under a
+	// lock of its own.
+	newest atomic.Pointer[content]
 }
 
 type flight struct {
@@ -74,42 +82,71 @@ func (r *shardReader) run() {
 		case <-s.ctx.Done():
 			return
 		}
+		if s.readPace.wait(s.ctx) != nil {
+			return
+		}
 		r.mu.Lock()
-		f, known := r.next, r.newest
+		f := r.next
 		r.next = nil
 		r.mu.Unlock()
 		if f != nil {
-			f.content, f.err = r.get(known)
+			f.content, f.err = r.get(r.newest.Load())
 			close(f.done)
 		}
 		<-s.reads
 	}
 }
 
+// get reads the shard. Mostly it is still what is known, which its resourceVersion
+// alone tells: that is an eighth of the work for the API server and for us.
 func (r *shardReader) get(known *content) (*content, error) {
 	s := r.store
 	ctx, cancel := context.WithTimeout(s.ctx, requestTimeout)
 	defer cancel()
+	key := client.ObjectKey{Namespace: s.config.Namespace, Name: shardName(s.config.Policy, r.shard)}
+	if known != nil && known.object != nil && !known.unreadable {
+		version, err := r.version(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		// The watch may have brought the very version meanwhile.
+		for _, c := range []*content{known, r.newest.Load()} {
+			if c.object != nil && c.object.ResourceVersion == version && !c.unreadable {
+				return c, nil
+			}
+		}
+	}
 	object := &corev1.ConfigMap{}
-	name := shardName(s.config.Policy, r.shard)
-	switch err := s.config.Client.Get(ctx, client.ObjectKey{Namespace: s.config.Namespace, Name: name}, object); {
-	case s.ctx.Err() != nil:
-		return nil, errClosed
-	case apierrors.IsNotFound(err):
+	if found, err := r.fetch(ctx, key, object); err != nil {
+		return nil, err
+	} else if !found {
 		object = nil
-	case err != nil:
-		return nil, fmt.Errorf("read session shard %q: %w", name, err)
 	}
 	c := s.parse(r.shard, object, known)
 	r.learn(c, false)
 	return c, nil
 }
 
-// known is the newest content seen, or nil.
-func (r *shardReader) known() *content {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.newest
+// version is the shard's resourceVersion now; empty when there is no such ConfigMap.
+func (r *shardReader) version(ctx context.Context, key client.ObjectKey) (string, error) {
+	metadata := &metav1.PartialObjectMetadata{}
+	metadata.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("ConfigMap"))
+	_, err := r.fetch(ctx, key, metadata)
+	return metadata.ResourceVersion, err
+}
+
+func (r *shardReader) fetch(ctx context.Context, key client.ObjectKey, object client.Object) (found bool, _ error) {
+	r.store.stats.reads.Add(1)
+	switch err := r.store.config.Client.Get(ctx, key, object); {
+	case err == nil:
+		return true, nil
+	case r.store.ctx.Err() != nil:
+		return false, errClosed
+	case apierrors.IsNotFound(err):
+		return false, nil
+	default:
+		return false, fmt.Errorf("read session shard %q: %w", key.Name, err)
+	}
 }
 
 // learn takes content that is newer than what is known. What this instance has
@@ -118,15 +155,15 @@ func (r *shardReader) known() *content {
 func (r *shardReader) learn(c *content, written bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if written || c.newerThan(r.newest) {
-		r.newest = c
+	if written || c.newerThan(r.newest.Load()) {
+		r.newest.Store(c)
 		r.store.quota.set(r.shard, len(c.entries), written)
 	}
 }
 
 // live counts the sessions that are not dead at now.
 func (r *shardReader) live(now time.Time) int {
-	known := r.known()
+	known := r.newest.Load()
 	if known == nil {
 		return 0
 	}

@@ -26,7 +26,8 @@ type Store struct {
 	readers  []*shardReader
 	writers  []*shardWriter
 	reads    chan struct{} // a place for each read under way
-	pace     *pace
+	readPace *pace
+	pace     *pace // of the writes
 	quota    *quota
 	feed     *feed
 	stats    stats
@@ -41,13 +42,14 @@ type Store struct {
 var _ session.Store = (*Store)(nil)
 
 type stats struct {
-	writes, conflicts, unreadable atomic.Int64
+	reads, writes, conflicts, unreadable atomic.Int64
 }
 
 // Stats are figures for metrics.
 type Stats struct {
-	// Writes were requested of the API server, of which Conflicts came too late.
-	Writes, Conflicts int64
+	// Reads and Writes were requested of the API server; Conflicts of the writes came
+	// too late and were made anew.
+	Reads, Writes, Conflicts int64
 	// Unreadable records are in the shards now: tampered with, sealed with a key that
 	// is not in the Secret, or of a newer release.
 	Unreadable int64
@@ -66,7 +68,8 @@ func New(config Config) (*Store, error) {
 		config:   config,
 		instance: string(session.NewID()),
 		reads:    make(chan struct{}, concurrentReads),
-		pace:     newPace(config.WritesPerSecond),
+		pace:     newPace(config.WritesPerSecond, writeBurst),
+		readPace: newPace(readsPerSecond, readBurst),
 		feed:     newFeed(config.Shards),
 
 		unreadable: make([]map[string]string, config.Shards),
@@ -96,7 +99,7 @@ func (s *Store) Close() error {
 // Stats returns figures for metrics.
 func (s *Store) Stats() Stats {
 	return Stats{
-		Writes: s.stats.writes.Load(), Conflicts: s.stats.conflicts.Load(),
+		Reads: s.stats.reads.Load(), Writes: s.stats.writes.Load(), Conflicts: s.stats.conflicts.Load(),
 		Unreadable: s.stats.unreadable.Load(), Sessions: s.quota.sessions(),
 	}
 }
@@ -209,7 +212,7 @@ func (s *Store) awaitSync(ctx context.Context) error {
 func (s *Store) Sweep(ctx context.Context) error {
 	var failed []error
 	for shard, r := range s.readers {
-		known := r.known()
+		known := r.newest.Load()
 		if known == nil || r.live(s.config.Now()) == len(known.entries) {
 			continue
 		}

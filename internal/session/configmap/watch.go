@@ -141,7 +141,7 @@ func (s *Store) shardOf(cm *corev1.ConfigMap) (int, bool) {
 // observe takes a shard as the watch shows it; nil when it is gone.
 func (s *Store) observe(shard int, cm *corev1.ConfigMap) {
 	reader := s.readers[shard]
-	before := reader.known()
+	before := reader.newest.Load()
 	c := s.parse(shard, cm, before)
 	s.reportUnreadable(shard, c)
 	reader.learn(c, false)

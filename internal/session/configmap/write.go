@@ -83,7 +83,7 @@ func (w *shardWriter) run() {
 func (w *shardWriter) commit(ctx context.Context, batch []*operation) (used bool) {
 	s := w.store
 	defer s.quota.drop(w.shard)
-	base, current, full := w.reader.known(), false, false
+	base, current, full := w.reader.newest.Load(), false, false
 	var err error
 	for attempt := 0; attempt < attempts && ctx.Err() == nil; attempt++ {
 		if attempt > 0 && s.pace.wait(ctx) != nil {
@@ -186,7 +186,7 @@ func (w *shardWriter) write(ctx context.Context, base *content, d *draft) (*cont
 	if err != nil {
 		return nil, err
 	}
-	return &content{object: object, entries: d.entries, size: d.size}, nil
+	return &content{object: object, entries: d.entries, size: d.size, unreadable: base.unreadable}, nil
 }
 
 // alive drops the operations whose callers have gone.

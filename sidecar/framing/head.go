@@ -5,6 +5,7 @@ package framing
 
 import (
 	"bytes"
+	"net/url"
 	"strings"
 )
 
@@ -12,7 +13,9 @@ import (
 type Error struct {
 	// TooLarge tells a head beyond the limit from one that is malformed.
 	TooLarge bool
-	detail   string
+	// Target says that the framing is well, and the request target is no URI.
+	Target bool
+	detail string
 }
 
 // Error is the sentence.
@@ -54,7 +57,26 @@ func CheckHead(head []byte) (Head, *Error) {
 			return Head{}, err
 		}
 	}
-	return f.finish()
+	h, err := f.finish()
+	if err != nil {
+		return Head{}, err
+	}
+	return h, checkTarget(head)
+}
+
+// checkTarget refuses what the server would refuse in words of its own. It comes last:
+// framing matters more.
+func checkTarget(head []byte) *Error {
+	line, _, _ := bytes.Cut(head, []byte("\r\n"))
+	method, rest, _ := bytes.Cut(line, []byte(" "))
+	target, _, _ := bytes.Cut(rest, []byte(" "))
+	if string(method) == "CONNECT" && target[0] != '/' {
+		return nil // in authority form, which the server reads and the handler refuses
+	}
+	if _, err := url.ParseRequestURI(string(target)); err != nil {
+		return &Error{Target: true, detail: "the request target is not a URI"}
+	}
+	return nil
 }
 
 // cutLine takes one line off, without its CRLF. A CR or LF of its own is an error,
@@ -109,6 +131,9 @@ func (f *fields) add(line []byte) *Error {
 	case equalFold(name, "host"):
 		if f.hosts++; f.hosts > 1 {
 			return malformed("there are two Host headers")
+		}
+		if !isHost(value) {
+			return malformed("the Host header is malformed")
 		}
 	case equalFold(name, "content-length"):
 		if f.length {
@@ -187,6 +212,17 @@ func equalFold(b []byte, lower string) bool {
 			c += 'a' - 'A'
 		}
 		if c != lower[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// isHost has the characters of RFC 3986 sections 3.2.2 and 3.2.3.
+func isHost(b []byte) bool {
+	for _, c := range b {
+		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+		if !letter && (c >= 0x7f || strings.IndexByte("-._~!$&'()*+,;=:[]%", c) < 0) {
 			return false
 		}
 	}

@@ -9,10 +9,11 @@ import "bytes"
 const (
 	// MaxHead bounds a request's head.
 	MaxHead = 64 << 10
-	// maxChunkLine bounds the line with a chunk's size and its extensions.
-	maxChunkLine = 4 << 10
-	// maxTrailers bounds the trailer section.
-	maxTrailers = 16 << 10
+	// maxChunkLine bounds the line with a chunk's size and its extensions, and
+	// maxTrailers the trailer section. Both are below the bounds of net/http, so that
+	// the answer is ours.
+	maxChunkLine = 2 << 10
+	maxTrailers  = 3 << 10
 )
 
 // preface begins a connection of HTTP/2 with prior knowledge (RFC 9113 section 3.4).

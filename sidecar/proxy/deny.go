@@ -47,14 +47,16 @@ func (x *exchange) count(reason token.Reason, v decide.Verdict) {
 
 // refuseFraming answers a head that is not one request, and closes.
 func (x *exchange) refuseFraming(err *framing.Error) {
-	v := decide.Verdict{Rule: -1, Err: &token.Error{Reason: token.HeadersAmbiguous, Detail: err.Error()}}
-	x.count(token.HeadersAmbiguous, v)
-	x.w.Header().Set("Connection", "close")
-	status := http.StatusBadRequest
-	if err.TooLarge {
+	status, reason := http.StatusBadRequest, token.HeadersAmbiguous
+	switch {
+	case err.TooLarge:
 		status = http.StatusRequestHeaderFieldsTooLarge
+	case err.Target:
+		reason = token.PathAmbiguous
 	}
-	body, _ := json.Marshal(protocol.NewProblem(status, token.HeadersAmbiguous, ""))
+	x.count(reason, decide.Verdict{Rule: -1, Err: &token.Error{Reason: reason, Detail: err.Error()}})
+	x.w.Header().Set("Connection", "close")
+	body, _ := json.Marshal(protocol.NewProblem(status, reason, ""))
 	x.writeProblem(status, body)
 }
 

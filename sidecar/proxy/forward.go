@@ -6,6 +6,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"io"
 	"log"
 	"net"
 	"net/http"
@@ -116,8 +117,28 @@ func (x *exchange) forward() {
 	if x.request.ProtoMajor == 2 {
 		forwarder = x.http2
 	}
-	forwarder.ServeHTTP(x.w, x.request.WithContext(ctx))
+	r := x.request.WithContext(ctx)
+	if r.Body != nil && r.ContentLength != 0 {
+		r.Body = &body{ReadCloser: r.Body, exchange: x}
+	}
+	forwarder.ServeHTTP(x.w, r)
 	x.w.stripTrailers()
+}
+
+// body notes that a client's body broke off, which the transport reports as if the
+// application had failed.
+type body struct {
+	io.ReadCloser
+	exchange *exchange
+}
+
+// Read reads on.
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.exchange.bodyBroke.Store(true)
+	}
+	return n, err
 }
 
 // rewrite shapes the request for the application. The reverse proxy has removed
@@ -210,6 +231,9 @@ func (x *exchange) failed(err error) {
 		x.writeDenial(x.policy.Denial(token.SessionRevoked), nil)
 	case x.request.Context().Err() != nil:
 		panic(http.ErrAbortHandler) // the client has gone
+	case x.bodyBroke.Load():
+		x.closeAfter()
+		x.plain(http.StatusBadRequest, "The body did not arrive whole.")
 	default:
 		x.Metrics.UpstreamError()
 		x.plain(http.StatusBadGateway, "The application did not answer.")

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/tokenward/tokenward/internal/protocol"
@@ -110,6 +111,8 @@ type exchange struct {
 	newToken string
 	// raw says that the path is forwarded as it came (Audit).
 	raw bool
+	// bodyBroke says that reading the client's body failed.
+	bodyBroke atomic.Bool
 	// stop ends the exchange, once it is forwarded.
 	stop   context.CancelCauseFunc
 	stream *stream

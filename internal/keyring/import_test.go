@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"testing"
 	"time"
 
@@ -68,6 +69,9 @@ func TestImport(t *testing.T) {
 		l.plan.Import = a
 		l.step(0)
 		wantImportError(t, l.err, a.Public().ID)
+		if !strings.Contains(l.err.Error(), "signs no more: put another private key into the Secret") {
+			t.Errorf("the remedy is missing: %v", l.err)
+		}
 		if l.active() != b.Public().ID || l.state(a.Public().ID) != Retired {
 			t.Error("the ring did not stay as it was")
 		}

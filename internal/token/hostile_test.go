@@ -71,3 +71,28 @@ func TestATokenOfTheWrongFormIsRefusedWithoutReadingIt(t *testing.T) {
 		}
 	}
 }
+
+func TestTheLengthOfATokenIsBoundedToTheByte(t *testing.T) {
+	key := keyFor(t, EdDSA)
+	v := verifierFor(t, key)
+	seen := map[bool]bool{}
+	for fill := range 1000 {
+		filled := strings.TrimSuffix(payload, "}") + `,"x":"` + strings.Repeat("x", 5300+fill) + `"}`
+		raw := forge(t, key, headerOf(key), filled)
+		_, err := v.Verify(raw, now)
+		fits := len(raw) <= 8192
+		if fits && err != nil {
+			t.Fatalf("%d bytes: %v", len(raw), err)
+		}
+		if !fits {
+			wantReason(t, err, TokenTooLarge)
+		}
+		seen[fits] = true
+		if len(raw) > 8200 {
+			break
+		}
+	}
+	if len(seen) != 2 {
+		t.Error("the lengths do not lie around the bound")
+	}
+}

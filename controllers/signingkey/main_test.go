@@ -100,7 +100,7 @@ func (w *world) pass(key *api.SigningKey, d time.Duration) {
 
 func (w *world) touch(key *api.SigningKey) {
 	w.Helper()
-	w.change(key, func() { metav1.SetMetaDataAnnotation(&key.ObjectMeta, "example.com/now", w.clock.Now().String()) })
+	w.change(key, func() { metav1.SetMetaDataAnnotation(&key.ObjectMeta, "example.com/look", time.Now().String()) })
 }
 
 // ready waits for the Ready condition to have the reason, and for the report to be of

@@ -77,7 +77,7 @@ func SetupWithManager(mgr ctrl.Manager, options Options) error {
 	}
 	err := ctrl.NewControllerManagedBy(mgr).
 		Named("tokenpolicy").
-		For(&api.TokenPolicy{}).
+		For(&api.TokenPolicy{}, builder.WithPredicates(policyChanged())).
 		Owns(&corev1.ConfigMap{}).
 		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(r.policiesOfRecord)).
 		Watches(&api.SigningKey{}, handler.EnqueueRequestsFromMapFunc(r.policiesOfKey), builder.WithPredicates(readinessChanged())).

@@ -7,6 +7,7 @@ import (
 	"context"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
@@ -20,6 +21,24 @@ import (
 	api "github.com/tokenward/tokenward/api/v1alpha1"
 	"github.com/tokenward/tokenward/controllers/internal/owned"
 )
+
+// policyChanged lets a policy's updates pass, but not our own report of its pods: it
+// would be counted again at once, and in a rollout reported again, and so on.
+func policyChanged() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		return !equality.Semantic.DeepEqual(withoutCounts(e.ObjectOld), withoutCounts(e.ObjectNew))
+	}}
+}
+
+func withoutCounts(object client.Object) *api.TokenPolicy {
+	policy, ok := object.(*api.TokenPolicy)
+	if !ok {
+		return nil
+	}
+	policy = policy.DeepCopy()
+	policy.ResourceVersion, policy.ManagedFields, policy.Status.Pods = "", nil, nil
+	return policy
+}
 
 // policiesOfRecord: a public record changed, so the key sets of the policies change.
 func (r *reconciler) policiesOfRecord(ctx context.Context, record client.Object) []ctrl.Request {

@@ -98,7 +98,7 @@ func (r *shardReader) run() {
 }
 
 // get reads the shard. Mostly it is still what is known, which its resourceVersion
-// alone tells: that is an eighth of the work for the API server and for us.
+// alone tells, in about half the time.
 func (r *shardReader) get(known *content) (*content, error) {
 	s := r.store
 	ctx, cancel := context.WithTimeout(s.ctx, requestTimeout)

@@ -22,7 +22,6 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	api "github.com/tokenward/tokenward/api/v1alpha1"
@@ -95,8 +94,8 @@ func CacheOptions(namespace string) cache.Options {
 }
 
 // SetupWithManager adds the issuer to a manager that was made with [Scheme] and
-// [CacheOptions]: the server, the controllers behind it, and the checks for health
-// and readiness. None of it waits for leader election.
+// [CacheOptions]: the server, the controllers behind it, and the checks for
+// readiness. None of it waits for leader election.
 func SetupWithManager(mgr ctrl.Manager, options Options) error {
 	options = options.complete(mgr)
 	if options.Namespace == "" {
@@ -138,7 +137,6 @@ func SetupWithManager(mgr ctrl.Manager, options Options) error {
 	return errors.Join(
 		mgr.Add(certificate),
 		mgr.Add(serving),
-		mgr.AddHealthzCheck("ping", healthz.Ping),
 		mgr.AddReadyzCheck("certificate", certificate.Check),
 		mgr.AddReadyzCheck("sealing-keys", keys.Ready),
 		mgr.AddReadyzCheck("policies", registry.Ready()),

@@ -31,10 +31,12 @@ import (
 // FieldOwner is the name under which the issuer applies its condition.
 const FieldOwner = client.FieldOwner("tokenward-issuer")
 
-// A source is looked at again after something between these two.
+// A source is looked at again after recheck and up to as much more. A source that
+// does not work is looked at sooner at first, and less and less often: somebody is
+// probably just mending it.
 const (
-	minRecheck = 30 * time.Second
-	maxRecheck = 60 * time.Second
+	recheck      = 30 * time.Second
+	firstRecheck = 2 * time.Second
 )
 
 // Only the condition is written. The user Secrets are not named here on purpose:
@@ -97,19 +99,28 @@ func (c *Controller) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if wanted.Reason == api.ReasonUsersUnavailable {
 		log.FromContext(ctx).Error(err, "the users cannot be read")
 	}
-	if err := c.report(ctx, policy, wanted); err != nil {
-		return ctrl.Result{}, err
-	}
-	return ctrl.Result{RequeueAfter: minRecheck + rand.N(maxRecheck-minRecheck)}, nil //nolint:gosec // spreads load, guards nothing
-}
-
-// report applies the condition, unless the status says it already.
-func (c *Controller) report(ctx context.Context, policy *api.TokenPolicy, wanted metav1.Condition) error {
 	has := meta.FindStatusCondition(policy.Status.Conditions, wanted.Type)
 	wanted.LastTransitionTime = metav1.NewTime(c.Now()).Rfc3339Copy()
 	if has != nil && has.Status == wanted.Status {
 		wanted.LastTransitionTime = has.LastTransitionTime
 	}
+	if err := c.report(ctx, policy, has, wanted); err != nil {
+		return ctrl.Result{}, err
+	}
+	wait := c.wait(wanted)
+	return ctrl.Result{RequeueAfter: wait + rand.N(wait)}, nil //nolint:gosec // spreads load, guards nothing
+}
+
+// wait is how long a look is good for.
+func (c *Controller) wait(found metav1.Condition) time.Duration {
+	if found.Status == metav1.ConditionTrue {
+		return recheck
+	}
+	return min(max(c.Now().Sub(found.LastTransitionTime.Time), firstRecheck), recheck)
+}
+
+// report applies the condition, unless the status says it already.
+func (c *Controller) report(ctx context.Context, policy *api.TokenPolicy, has *metav1.Condition, wanted metav1.Condition) error {
 	if has != nil && equality.Semantic.DeepEqual(*has, wanted) {
 		return nil
 	}

@@ -40,48 +40,73 @@ import (
 const operatorNamespace = "tokenward-system"
 
 // The control plane of this package: as in a real cluster, API tokens are mounted
-// into pods, and the policies of config/policies are installed.
-var (
+// into pods, and the policies of config/policies are installed. It is started by the
+// first test that asks for it: fuzzing runs this binary many times over without.
+var cluster = sync.OnceValues(startCluster)
+
+var clusterUsed bool
+
+type testCluster struct {
 	env   *testenv.Env
 	admin client.Client
-)
+}
 
 func TestMain(m *testing.M) {
 	log.SetLogger(logr.Discard())
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
+	code := m.Run()
+	if clusterUsed {
+		if c, err := cluster(); err == nil {
+			if err := c.env.Stop(); err != nil {
+				fmt.Fprintln(os.Stderr, "stop the control plane:", err)
+				code = max(code, 1)
+			}
+		}
 	}
 	os.Exit(code)
 }
 
-func run(m *testing.M) (_ int, err error) {
-	if env, err = testenv.New(testenv.Options{ServiceAccountAdmission: true}); err != nil {
-		return 1, err
+func startCluster() (*testCluster, error) {
+	clusterUsed = true
+	env, err := testenv.New(testenv.Options{ServiceAccountAdmission: true})
+	if err != nil {
+		return nil, err
 	}
-	defer func() {
-		if stopped := env.Stop(); err == nil {
-			err = stopped
-		}
-	}()
-	if admin, err = client.New(env.Config, client.Options{Scheme: controllers.Scheme()}); err != nil {
-		return 1, err
+	c := &testCluster{env: env}
+	if c.admin, err = client.New(env.Config, client.Options{Scheme: controllers.Scheme()}); err == nil {
+		err = c.furnish(context.Background())
 	}
-	ctx := context.Background()
-	if err := admin.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: operatorNamespace}}); err != nil {
-		return 1, err
+	if err != nil {
+		_ = env.Stop()
+		return nil, err
+	}
+	return c, nil
+}
+
+// furnish makes what every test needs.
+func (c *testCluster) furnish(ctx context.Context) error {
+	if err := c.admin.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: operatorNamespace}}); err != nil {
+		return err
 	}
 	for _, file := range []string{"require-sidecar.yaml", "misplaced-annotation.yaml"} {
-		if err := install(ctx, filepath.Join("policies", file)); err != nil {
-			return 1, err
+		if err := install(ctx, c.admin, filepath.Join("policies", file)); err != nil {
+			return err
 		}
 	}
-	return m.Run(), nil
+	return nil
+}
+
+// controlPlane is the package's cluster.
+func controlPlane(t *testing.T) (*testenv.Env, client.Client) {
+	t.Helper()
+	c, err := cluster()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.env, c.admin
 }
 
 // install creates what a file of config/ holds.
-func install(ctx context.Context, path string, change ...func(*unstructured.Unstructured) error) error {
+func install(ctx context.Context, admin client.Client, path string, change ...func(*unstructured.Unstructured) error) error {
 	file, err := os.Open(filepath.Join(testenv.Root(), "config", path))
 	if err != nil {
 		return err
@@ -115,6 +140,7 @@ type operator struct {
 // configuration is a local one, because a bare API server cannot reach Services.
 func startOperator(t *testing.T, now time.Time) *operator {
 	t.Helper()
+	env, admin := controlPlane(t)
 	o := &operator{clock: clocktesting.NewFakePassiveClock(now), port: freePort(t)}
 	certificate, err := servingcert.New(env.Config, operatorNamespace, servingcert.WebhookSecret)
 	if err != nil {
@@ -142,7 +168,7 @@ func startOperator(t *testing.T, now time.Time) *operator {
 		}
 	}
 	mgr.GetWebhookServer().Register("/meddle", meddler())
-	if err := install(t.Context(), "webhook/mutatingwebhookconfiguration.yaml", o.localise); err != nil {
+	if err := install(t.Context(), admin, "webhook/mutatingwebhookconfiguration.yaml", o.localise); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -185,6 +211,7 @@ func (o *operator) url(path string) string {
 // clean takes away what the operator made, so that the next one starts afresh.
 func (o *operator) clean(t *testing.T) {
 	t.Helper()
+	_, admin := controlPlane(t)
 	ctx := context.WithoutCancel(t.Context())
 	if err := client.IgnoreNotFound(admin.Delete(ctx, &admissionregistrationv1.MutatingWebhookConfiguration{
 		ObjectMeta: metav1.ObjectMeta{Name: certificates.WebhookConfiguration},
@@ -199,6 +226,7 @@ func (o *operator) clean(t *testing.T) {
 // serving waits until an annotated pod is injected in the tenant's namespace.
 func (o *operator) serving(t *testing.T, namespace string) {
 	t.Helper()
+	_, admin := controlPlane(t)
 	eventually(t, "annotated pods are injected", func(ctx context.Context) error {
 		return admin.Create(ctx, pod(namespace), client.DryRunAll)
 	})
@@ -218,6 +246,7 @@ func freePort(t *testing.T) int {
 // the TokenPolicy "shop".
 func tenant(t *testing.T, labels map[string]string) string {
 	t.Helper()
+	_, admin := controlPlane(t)
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "tenant-", Labels: labels}}
 	if err := admin.Create(t.Context(), namespace); err != nil {
 		t.Fatal(err)
@@ -231,6 +260,7 @@ func tenant(t *testing.T, labels map[string]string) string {
 
 func serviceAccount(t *testing.T, namespace string) {
 	t.Helper()
+	_, admin := controlPlane(t)
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "default"}}
 	if err := admin.Create(t.Context(), account); client.IgnoreAlreadyExists(err) != nil {
 		t.Fatal(err)

@@ -73,7 +73,7 @@ func TestRefusals(t *testing.T) {
 			message: `annotation tokenward.io/policy="shop": there is no TokenPolicy of that name in the pod's namespace: create it first, the namespace has none`,
 		},
 		"an empty policy name": {
-			annotations: annotations{api.PolicyAnnotation: ""}, policies: &Policies{Known: []string{"shop"}},
+			annotations: annotations{api.PolicyAnnotation: ""}, policies: &Policies{Found: &Policy{}, Known: []string{"shop"}},
 			verdict: PolicyNotFound,
 			message: `annotation tokenward.io/policy="": there is no TokenPolicy of that name in the pod's namespace: create it, or name "shop"`,
 		},
@@ -186,6 +186,10 @@ func TestRefusals(t *testing.T) {
 		"a port name that cannot be one": {
 			annotations: annotations{api.PortAnnotation: "HTTP port"}, verdict: PortInvalid,
 			message: `annotation tokenward.io/port="HTTP port": this is neither a port number nor a port name, a name must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)`,
+		},
+		"a declared port that is none": {
+			change: appPorts(named("http", 70000)), verdict: PortInvalid,
+			message: `70000 "http" (container "app"): a port number is 1 to 65535`,
 		},
 		"the only port is UDP": {
 			change: appPorts(port{ContainerPort: 53, Protocol: corev1.ProtocolUDP}), verdict: PortProtocol,

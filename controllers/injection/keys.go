@@ -55,7 +55,7 @@ func (d *decision) checkKeys() *Refusal {
 // checkPolicy needs the TokenPolicy to exist: its settings are a volume of the pod.
 func (d *decision) checkPolicy() *Refusal {
 	name := d.pod.Annotations[api.PolicyAnnotation]
-	if d.policies.Found != nil {
+	if d.policies.Found != nil && name != "" {
 		if d.policies.Found.Deleting {
 			return refuse(PolicyDeleting, "annotation %s=%s: TokenPolicy %s is being deleted: name another one, or create the pod again once it is back",
 				api.PolicyAnnotation, quote(name), quote(name))

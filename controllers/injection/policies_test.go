@@ -25,6 +25,7 @@ import (
 
 // Without any webhook configuration, as after somebody has deleted it.
 func TestBarePodsAreDenied(t *testing.T) {
+	_, admin := controlPlane(t)
 	namespace := tenant(t, nil)
 	sidecar := corev1.Container{Name: "tokenward", Image: "example.com/x:1"}
 	native := sidecar
@@ -92,6 +93,7 @@ func (w *warnings) take() []string {
 }
 
 func TestMisplacedAnnotationWarns(t *testing.T) {
+	env, _ := controlPlane(t)
 	namespace := tenant(t, nil)
 	seen := &warnings{}
 	as := rest.CopyConfig(env.Config)

@@ -77,6 +77,9 @@ func (d *decision) choosePort() *Refusal {
 		return refuse(PortAmbiguous, "the application's port is declared more than once, as %s: declare it once", d.describe(same))
 	}
 	d.target = chosen[0]
+	if d.target.number < 1 || d.target.number > 65535 { // not validated yet
+		return refuse(PortInvalid, "%s: a port number is 1 to 65535", d.describe(chosen))
+	}
 	return nil
 }
 

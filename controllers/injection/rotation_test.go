@@ -28,6 +28,7 @@ import (
 
 // TestRotationUnderLoad has months pass on the operator's clock while pods are created.
 func TestRotationUnderLoad(t *testing.T) {
+	_, admin := controlPlane(t)
 	const day = 24 * time.Hour
 	now := time.Now()
 	// The API server's own clock cannot be moved, so whatever is served has to be valid now.
@@ -71,6 +72,7 @@ func TestRotationUnderLoad(t *testing.T) {
 // wake has the operator look at its clock.
 func (o *operator) wake(t *testing.T) {
 	t.Helper()
+	_, admin := controlPlane(t)
 	authority := &corev1.Secret{}
 	key := client.ObjectKey{Namespace: operatorNamespace, Name: certificates.AuthoritySecret}
 	eventually(t, "the operator is woken", func(ctx context.Context) error {
@@ -88,6 +90,7 @@ func (o *operator) wake(t *testing.T) {
 // bundle is what the API server is told to trust.
 func bundle(t *testing.T) string {
 	t.Helper()
+	_, admin := controlPlane(t)
 	found := &admissionregistrationv1.MutatingWebhookConfiguration{}
 	if err := admin.Get(t.Context(), client.ObjectKey{Name: certificates.WebhookConfiguration}, found); err != nil {
 		t.Fatal(err)
@@ -120,6 +123,7 @@ type load struct {
 
 func startLoad(t *testing.T, namespace string) *load {
 	t.Helper()
+	env, _ := controlPlane(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	l := &load{cancel: cancel}
 	for range 4 {

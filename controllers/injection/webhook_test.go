@@ -30,6 +30,7 @@ import (
 const apiToken = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 func TestAdmittedPod(t *testing.T) {
+	_, admin := controlPlane(t)
 	o := startOperator(t, time.Now())
 	// The standard is enforced by the API server's own admission.
 	namespace := tenant(t, map[string]string{
@@ -192,6 +193,7 @@ func meddler() *webhook.Admission {
 }
 
 func TestAnotherWebhookMeddles(t *testing.T) {
+	_, admin := controlPlane(t)
 	o := startOperator(t, time.Now())
 	namespace := tenant(t, nil)
 	o.serving(t, namespace)
@@ -238,6 +240,7 @@ func TestAnotherWebhookMeddles(t *testing.T) {
 }
 
 func TestWebhookStopped(t *testing.T) {
+	_, admin := controlPlane(t)
 	o := startOperator(t, time.Now())
 	namespace := tenant(t, nil)
 	o.serving(t, namespace)

@@ -11,6 +11,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -129,28 +130,58 @@ func startIssuer(t *testing.T, clock *skipClock) *instance {
 	return i
 }
 
-var certificateOnce struct {
+var authority struct {
 	sync.Mutex
 	pool *x509.CertPool
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
 }
 
 // certificate puts the serving certificate in place, once, and returns what to trust.
 func certificate(t *testing.T) *x509.CertPool {
 	t.Helper()
-	certificateOnce.Lock()
-	defer certificateOnce.Unlock()
-	if certificateOnce.pool != nil {
-		return certificateOnce.pool
+	authority.Lock()
+	defer authority.Unlock()
+	if authority.pool != nil {
+		return authority.pool
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	authority.cert, err = x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	authority.key, authority.pool = key, x509.NewCertPool()
+	authority.pool.AddCert(authority.cert)
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: operator, Name: servingcert.IssuerSecret}, Type: corev1.SecretTypeTLS}
+	issued, _ := reissue(t, secret)
+	create(t, issued)
+	return authority.pool
+}
+
+// reissue puts another certificate of the authority into the Secret.
+func reissue(t *testing.T, secret *corev1.Secret) (renewed *corev1.Secret, serial string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, authority.cert, key.Public(), authority.key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,18 +189,23 @@ func certificate(t *testing.T) *x509.CertPool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	create(t, &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: operator, Name: servingcert.IssuerSecret},
-		Type:       corev1.SecretTypeTLS,
-		Data: map[string][]byte{
-			corev1.TLSCertKey:       cert,
-			corev1.TLSPrivateKeyKey: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
-		},
-	})
-	certificateOnce.pool = x509.NewCertPool()
-	certificateOnce.pool.AppendCertsFromPEM(cert)
-	return certificateOnce.pool
+	secret.Data = map[string][]byte{
+		corev1.TLSCertKey:       pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		corev1.TLSPrivateKeyKey: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
+	}
+	return secret, template.SerialNumber.String()
+}
+
+// servedSerial is the serial number of the certificate that an issuer shows.
+func servedSerial(t *testing.T, i *instance) string {
+	t.Helper()
+	dialer := tls.Dialer{Config: &tls.Config{RootCAs: certificate(t), MinVersion: tls.VersionTLS12}}
+	connection, err := dialer.DialContext(t.Context(), "tcp", strings.TrimPrefix(i.url, "https://"))
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = connection.Close() }()
+	return connection.(*tls.Conn).ConnectionState().PeerCertificates[0].SerialNumber.String()
 }
 
 func create(t *testing.T, objects ...client.Object) {

@@ -60,7 +60,9 @@ func loginError(err error) error {
 			Detail: "too many logins are being checked: try again", Err: err,
 		}
 	case errors.As(err, &fields):
-		return refusal.Invalid(http.StatusBadRequest, "%s", describeFields(fields))
+		refused := refusal.Invalid(http.StatusBadRequest, "%s", describeFields(fields))
+		refused.Err = fields
+		return refused
 	}
 	return refusal.Unavailable("the user source does not answer", err)
 }

@@ -31,10 +31,11 @@ type Error struct {
 	Err error
 }
 
-// Error is for the log.
+// Error is for the log. The detail of an invalid request is left out: it may hold the
+// name of a field, and that is the caller's own word.
 func (e *Error) Error() string {
 	text := string(e.Reason)
-	if e.Detail != "" {
+	if e.Detail != "" && e.Detail != e.Reason.Title() && e.Reason != token.RequestInvalid {
 		text += ": " + e.Detail
 	}
 	if e.Err != nil {
@@ -51,14 +52,14 @@ func Denied(reason token.Reason, detail string) *Error {
 	return &Error{Reason: reason, Detail: detail}
 }
 
-// Token is a token that was refused by the verifier. The error's own text is safe
-// to show: internal/token keeps token material out of it.
+// Token is a token that was refused by the verifier. What exactly was wrong is for
+// the log; internal/token keeps token material out of it.
 func Token(err error) *Error {
-	reason, ok := token.ReasonOf(err)
-	if !ok {
+	var refused *token.Error
+	if !errors.As(err, &refused) {
 		return Unavailable("the token could not be checked", err)
 	}
-	return &Error{Reason: reason, Detail: reason.Title(), Err: err}
+	return &Error{Reason: refused.Reason, Detail: refused.Reason.Title(), Err: errors.New(refused.Detail)}
 }
 
 // Invalid is a request that is not what it must be; the detail names the field and

@@ -42,7 +42,7 @@ test: cluster-binaries ## Run all tests, with the race detector, against a real 
 	if command -v "$$compiler" >/dev/null; then \
 		export CGO_ENABLED=1; race=-race; \
 	else \
-		race=; \
+		export CGO_ENABLED=0; race=; \
 		echo "test: running WITHOUT the race detector: it needs a C compiler and there is no $$compiler." >&2; \
 		echo "test: get one with \`apt-get install gcc libc6-dev\` (Debian) or \`dnf install gcc\` (Fedora)." >&2; \
 	fi; \
@@ -65,6 +65,10 @@ lint: $(BIN)/golangci-lint ## Lint everything, the API types by Kubernetes conve
 .PHONY: fmt
 fmt: $(BIN)/golangci-lint ## Format the code.
 	@$(BIN)/golangci-lint fmt
+
+.PHONY: fix
+fix: $(BIN)/golangci-lint ## Have the linters mend what they can.
+	@$(BIN)/golangci-lint run --fix $(PACKAGES)
 
 ##@ Generated files
 

@@ -112,7 +112,7 @@ func testBound(t *testing.T, c constraint) {
 		refuse(int64(*s.Maximum)+1, "should be less than or equal to")
 		accept(int64(*s.Maximum))
 	case "unique":
-		item := current.([]any)[0] //nolint:errcheck // a list, or the schema is wrong and the test panics
+		item := current.([]any)[0]
 		mustRefuse(t, c.resource, with(t, full, c.path, []any{item, item}), field+"[1]", "Duplicate value")
 	case "minProperties":
 		refuse(object{}, "should have at least")
@@ -123,7 +123,7 @@ func testBound(t *testing.T, c constraint) {
 		}
 	case "required":
 		if c.path != "" {
-			container := runtime.DeepCopyJSON(current.(object)) //nolint:errcheck // an object, or the test panics
+			container := runtime.DeepCopyJSON(current.(object))
 			delete(container, c.detail)
 			mustRefuse(t, c.resource, with(t, full, c.path, container), join(field, c.detail), "Required value")
 			return
@@ -162,7 +162,7 @@ func fill(t *testing.T, c constraint, current any, n int64) string {
 // items makes a list of n items that differ where they must.
 func items(t *testing.T, c constraint, current any, n int64) []any {
 	t.Helper()
-	first := current.([]any)[0] //nolint:errcheck // a list, or the schema is wrong and the test panics
+	first := current.([]any)[0]
 	list := []any{}
 	for i := range n {
 		suffix := string([]byte{byte('A' + i/26), byte('A' + i%26)})
@@ -171,7 +171,7 @@ func items(t *testing.T, c constraint, current any, n int64) []any {
 			list = append(list, item+suffix)
 		case object:
 			for _, key := range c.schema.XListMapKeys {
-				item[key] = item[key].(string) + suffix //nolint:errcheck // keys are strings
+				item[key] = item[key].(string) + suffix
 			}
 			list = append(list, item)
 		}
@@ -194,7 +194,7 @@ func get(t *testing.T, content object, path string) any {
 		}
 		at = next[field]
 		for range strings.Count(name, "[]") {
-			at = at.([]any)[0] //nolint:errcheck // a list, or the test panics
+			at = at.([]any)[0]
 		}
 	}
 	return at
@@ -205,7 +205,7 @@ func with(t *testing.T, content object, path string, value any) object {
 	t.Helper()
 	changed := runtime.DeepCopyJSON(content)
 	if list, ok := strings.CutSuffix(path, "[]"); ok {
-		get(t, changed, list).([]any)[0] = value //nolint:errcheck // a list, or the test panics
+		get(t, changed, list).([]any)[0] = value
 		return changed
 	}
 	parent, name, found := cutLast(path)

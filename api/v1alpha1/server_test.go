@@ -25,7 +25,7 @@ import (
 var server dynamic.Interface
 
 func TestMain(m *testing.M) {
-	os.Exit(run(m)) //nolint:forbidigo // TestMain is a main
+	os.Exit(run(m))
 }
 
 func run(m *testing.M) int {

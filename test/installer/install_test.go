@@ -30,7 +30,7 @@ const namespace = "tokenward-system"
 var installed *cluster.Cluster
 
 func TestMain(m *testing.M) {
-	os.Exit(run(m)) //nolint:forbidigo // TestMain is a main
+	os.Exit(run(m))
 }
 
 func run(m *testing.M) int {

@@ -51,7 +51,7 @@ func TestPayloadIsRefusedAlthoughTheSignatureIsGood(t *testing.T) {
 		"an unknown claim occurs twice":                 {with(`"role":"user","role":"admin"`), TokenMalformed},
 		"a name occurs twice inside a claim":            {with(`"x":{"a":1,"a":2}`), TokenMalformed},
 		"a name occurs twice inside a list in a claim":  {with(`"x":[{"a":1,"a":2}]`), TokenMalformed},
-		"a name occurs twice among many":                {with(`"x":{` + manyNames(40) + `,"n7":1}`), TokenMalformed},
+		"a name occurs twice among many":                {with(`"x":{` + manyNames(40) + `,"n` + strings.Repeat("7", 30) + `":1}`), TokenMalformed},
 		"a registered claim in upper case":              {with(`"SUB":"mallory"`), TokenMalformed},
 		"a registered claim with a long s":              {with(`"ſub":"mallory"`), TokenMalformed},
 		"sub is a number":                               {swap(`"alice"`, `7`), TokenMalformed},
@@ -131,14 +131,15 @@ func manyNames(n int) string {
 func TestPayloadIsAccepted(t *testing.T) {
 	key := keyFor(t, ES256)
 	cases := map[string]string{
-		"with white space":          strings.ReplaceAll(payload, ",", " ,\r\n\t"),
-		"with one audience":         strings.Replace(payload, `["shop-api"]`, `"shop-api"`, 1),
-		"with another audience too": strings.Replace(payload, `["shop-api"]`, `["x","shop-api"]`, 1),
-		"with fractions of seconds": strings.Replace(payload, `1773501266`, `1773501266.25`, 1),
-		"with nbf within leeway":    strings.Replace(payload, `"gen"`, `"nbf":1773500996,"gen"`, 1),
-		"with iat within leeway":    strings.Replace(payload, `1773500966`, `1773500996`, 1),
-		"with escapes":              strings.Replace(payload, `alice`, `\u0061lice\ud83d\ude00`, 1),
-		"with claims of all kinds":  strings.Replace(payload, `"gen"`, `"x":[1,-2.5e+3,true,null,{"a":[]}],"gen"`, 1),
+		"with white space":                  strings.ReplaceAll(payload, ",", " ,\r\n\t"),
+		"with one audience":                 strings.Replace(payload, `["shop-api"]`, `"shop-api"`, 1),
+		"with another audience too":         strings.Replace(payload, `["shop-api"]`, `["x","shop-api"]`, 1),
+		"with fractions of seconds":         strings.Replace(payload, `1773501266`, `1773501266.25`, 1),
+		"with nbf within leeway":            strings.Replace(payload, `"gen"`, `"nbf":1773500996,"gen"`, 1),
+		"with iat within leeway":            strings.Replace(payload, `1773500966`, `1773500996`, 1),
+		"with escapes":                      strings.Replace(payload, `alice`, `\u0061lice\ud83d\ude00`, 1),
+		"with many lists beside each other": strings.Replace(payload, `"gen"`, `"x":[`+strings.Repeat("[],{},", 30)+`1],"gen"`, 1),
+		"with claims of all kinds":          strings.Replace(payload, `"gen"`, `"x":[1,-2.5e+3,true,null,{"a":[]}],"gen"`, 1),
 	}
 	for name, payload := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -15,6 +15,9 @@ type Identity struct {
 	Claims *token.Claims
 	// Headers are what the application is told, in the order of the settings.
 	Headers []Header
+
+	// notBefore is from when on the token is good, the leeway included.
+	notBefore time.Time
 }
 
 // Header is a request header for the application.
@@ -25,7 +28,7 @@ type Header struct{ Name, Value string }
 // every time.
 func (p *Policy) Verify(raw string, now time.Time) (*Identity, error) {
 	id, ok := p.memory.get(raw)
-	if !ok || p.verifier.Expired(id.Claims, now) {
+	if !ok || p.verifier.Expired(id.Claims, now) || now.Before(id.notBefore) {
 		claims, err := p.verifier.Verify(raw, now)
 		if err != nil {
 			return nil, err
@@ -34,13 +37,22 @@ func (p *Policy) Verify(raw string, now time.Time) (*Identity, error) {
 		if err != nil {
 			return nil, err
 		}
-		id = &Identity{Claims: claims, Headers: headers}
+		id = &Identity{Claims: claims, Headers: headers, notBefore: p.notBefore(claims)}
 		p.memory.put(raw, id)
 	}
 	if p.sessions.Revoked(id.Claims.SessionID) {
 		return nil, refusal(token.SessionRevoked, "the session was revoked")
 	}
 	return id, nil
+}
+
+// notBefore keeps a remembered token to the verifier's rules if the clock is set back.
+func (p *Policy) notBefore(c *token.Claims) time.Time {
+	t := c.IssuedAt
+	if c.NotBefore.After(t) {
+		t = c.NotBefore
+	}
+	return t.Add(-p.verifier.Leeway)
 }
 
 // VerifyForRefresh is Verify for a token that may have expired. It is never remembered.

@@ -201,6 +201,9 @@ func (c *Conn) fill() error {
 		copy(bigger, c.pending)
 		c.pending = bigger
 	}
+	if len(c.pending) > 0 {
+		c.startHeadTimer()
+	}
 	n, err := c.Conn.Read(c.pending[len(c.pending):cap(c.pending)])
 	c.pending = c.pending[:len(c.pending)+n]
 	if n > 0 {

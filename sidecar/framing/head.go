@@ -70,6 +70,10 @@ func checkTarget(head []byte) *Error {
 	line, _, _ := bytes.Cut(head, []byte("\r\n"))
 	method, rest, _ := bytes.Cut(line, []byte(" "))
 	target, _, _ := bytes.Cut(rest, []byte(" "))
+	path, _, _ := bytes.Cut(target, []byte("?"))
+	if path[0] == '/' && bytes.IndexByte(path, '%') < 0 {
+		return nil // nothing in it can be wrong for a URI
+	}
 	if string(method) == "CONNECT" && target[0] != '/' {
 		return nil // in authority form, which the server reads and the handler refuses
 	}

@@ -29,7 +29,7 @@ func (r *reconciler) finalize(ctx context.Context, key *api.SigningKey) error {
 	}
 	meta := metav1.ObjectMeta{Namespace: r.options.Namespace, Name: owned.KeyringName(key.UID)}
 	for _, stored := range []client.Object{&corev1.Secret{ObjectMeta: meta}, &corev1.ConfigMap{ObjectMeta: meta}} {
-		if err := r.client.Delete(ctx, stored); client.IgnoreNotFound(err) != nil {
+		if err := client.IgnoreNotFound(r.client.Delete(ctx, stored)); err != nil {
 			return fmt.Errorf("delete %T %q of SigningKey %q: %w", stored, meta.Name, key.Name, err)
 		}
 	}

@@ -20,9 +20,9 @@ func (r *reconciler) readRing(ctx context.Context, s *scope) error {
 		return err
 	}
 	private, public, err := s.stored()
-	if err == nil && (private == nil || public == nil || private.Version != public.Version) {
+	if err != nil || private == nil || public == nil || private.Version != public.Version {
 		// Either something was lost, or the cache shows the two at different moments.
-		if err = r.readStored(ctx, s, r.live); err != nil {
+		if err := r.readStored(ctx, s, r.live); err != nil {
 			return err
 		}
 		private, public, err = s.stored()

@@ -4,6 +4,7 @@
 package signingkey
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -59,7 +60,7 @@ func (r *reconciler) writeSecret(ctx context.Context, s *scope) error {
 	if active, ok := s.ring.Active(); ok && s.lost() {
 		metav1.SetMetaDataAnnotation(&secret.ObjectMeta, recoveredAnnotation, active.Public.ID)
 	}
-	if string(secret.Data[owned.KeyringKey]) != string(content) {
+	if !bytes.Equal(secret.Data[owned.KeyringKey], content) {
 		secret.Data, changed = map[string][]byte{owned.KeyringKey: content}, true
 	}
 	if err := r.write(ctx, secret, changed); err != nil {

@@ -83,7 +83,12 @@ func covers(a, b api.Path) bool {
 	case a == b:
 		return true
 	case a.Type == api.PathPrefix:
-		return a.Value == b.Value || strings.HasPrefix(b.Value, strings.TrimSuffix(a.Value, "/")+"/")
+		// A prefix is whole segments, so a slash at its end says nothing.
+		outer, inner := strings.TrimSuffix(a.Value, "/"), b.Value
+		if b.Type == api.PathPrefix {
+			inner = strings.TrimSuffix(inner, "/")
+		}
+		return inner == outer || strings.HasPrefix(inner, outer+"/")
 	default:
 		return false
 	}

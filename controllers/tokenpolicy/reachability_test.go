@@ -4,6 +4,7 @@
 package tokenpolicy
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"testing"
@@ -79,6 +80,13 @@ func TestRulesThatCanNeverMatch(t *testing.T) {
 			rules: []api.Rule{rule("", exact("/x")), rule("GET", prefix("/auth/login"), exact("/x"))},
 			want:  "spec.rules[1] can never match: the endpoints take all paths below /auth (spec.endpoints.prefix), and spec.rules[0] the others. Remove spec.rules[1], or choose another spec.endpoints.prefix.",
 		},
+		"a slash at the end of a prefix says nothing": {
+			rules: []api.Rule{rule("", prefix("/a/")), rule("", prefix("/a"))},
+			want:  "spec.rules[1] can never match: the first match wins, and spec.rules[0] already takes all its requests. Move spec.rules[1] before spec.rules[0], or remove it.",
+		},
+		"a slash at the end of an exact path does": {
+			rules: []api.Rule{rule("", exact("/a")), rule("", exact("/a/"))},
+		},
 		"a name that begins like the endpoints'": {
 			rules: []api.Rule{rule("", prefix("/authors"))},
 		},
@@ -131,9 +139,13 @@ func drawnRule() *rapid.Generator[api.Rule] {
 	return rapid.Custom(func(t *rapid.T) api.Rule {
 		segments := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "ab", "auth"}), 0, 3)
 		path := rapid.Custom(func(t *rapid.T) api.Path {
+			value := strings.Join(segments.Draw(t, "segments"), "/")
+			if value != "" && rapid.Bool().Draw(t, "slash at the end") {
+				value += "/"
+			}
 			return api.Path{
 				Type:  rapid.SampledFrom([]api.PathType{api.PathExact, api.PathPrefix}).Draw(t, "type"),
-				Value: "/" + strings.Join(segments.Draw(t, "segments"), "/"),
+				Value: "/" + value,
 			}
 		})
 		return api.Rule{
@@ -147,7 +159,8 @@ func tryAll(rules []api.Rule, endpointsPrefix string) map[int]bool {
 	reached := make(map[int]bool)
 	for _, source := range rules {
 		for _, path := range source.Paths {
-			for _, request := range []string{path.Value, strings.TrimSuffix(path.Value, "/") + "/unnamed"} {
+			bare := strings.TrimSuffix(path.Value, "/")
+			for _, request := range []string{path.Value, cmp.Or(bare, "/"), bare + "/", bare + "/unnamed"} {
 				for _, method := range []string{"GET", "POST", "PUT", "UNNAMED"} {
 					if i, ok := firstMatch(rules, endpointsPrefix, method, request); ok {
 						reached[i] = true

@@ -22,7 +22,7 @@ import (
 const (
 	// authoritiesSecret and authoritiesKey are where the certificates controller
 	// puts every authority that is to be trusted, in PEM.
-	authoritiesSecret = "tokenward-ca" //nolint:gosec // a name, not a credential
+	authoritiesSecret = "tokenward-ca"
 	authoritiesKey    = "bundle.pem"
 )
 

@@ -128,7 +128,7 @@ func (c *Cluster) Manager(tb testing.TB, setup func(ctrl.Manager) error) (reques
 	if err := setup(mgr); err != nil {
 		tb.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context())) // it ends in the cleanup, in order
 	done := make(chan error, 1)
 	go func() { done <- mgr.Start(ctx) }()
 	stop = sync.OnceFunc(func() {
@@ -237,6 +237,7 @@ type counter struct {
 	requests *Requests
 }
 
+// RoundTrip counts the request, and lets it pass unless a fault hits it.
 func (c counter) RoundTrip(request *http.Request) (*http.Response, error) {
 	fault := c.requests.count(request)
 	if fault == Before {

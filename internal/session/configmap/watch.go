@@ -157,7 +157,7 @@ func (s *Store) reportUnreadable(shard int, c *content) {
 			continue
 		}
 		now[key] = string(e.sealed)
-		if before[key] != now[key] {
+		if was, known := before[key]; !known || was != now[key] {
 			s.config.Log.Error(e.err, "cannot read a session record, it is kept as it is",
 				"shard", shardName(s.config.Policy, shard), "key", key)
 		}

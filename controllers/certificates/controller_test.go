@@ -179,38 +179,38 @@ func TestDamageIsRepaired(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	damage := map[string]func(*testing.T) error{
-		"caBundle overwritten, as by a tool that applies the installation again": func(t *testing.T) error {
-			configuration, err := webhooks(t.Context())
+	damage := map[string]func(context.Context) error{
+		"caBundle overwritten, as by a tool that applies the installation again": func(ctx context.Context) error {
+			configuration, err := webhooks(ctx)
 			if err != nil {
 				return err
 			}
 			configuration.Webhooks[0].ClientConfig.CABundle = nil
-			return cluster.Admin.Update(t.Context(), configuration)
+			return cluster.Admin.Update(ctx, configuration)
 		},
-		"a serving certificate deleted": func(t *testing.T) error {
-			return cluster.Admin.Delete(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: controllertest.Namespace, Name: servingcert.IssuerSecret}})
+		"a serving certificate deleted": func(ctx context.Context) error {
+			return cluster.Admin.Delete(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: controllertest.Namespace, Name: servingcert.IssuerSecret}})
 		},
-		"a key replaced by nonsense": func(t *testing.T) error {
-			serving, err := secret(t.Context(), servingcert.WebhookSecret)
+		"a key replaced by nonsense": func(ctx context.Context) error {
+			serving, err := secret(ctx, servingcert.WebhookSecret)
 			if err != nil {
 				return err
 			}
 			serving.Data[corev1.TLSPrivateKeyKey] = []byte("nonsense")
-			return cluster.Admin.Update(t.Context(), serving)
+			return cluster.Admin.Update(ctx, serving)
 		},
-		"a label removed": func(t *testing.T) error {
-			serving, err := secret(t.Context(), servingcert.IssuerSecret)
+		"a label removed": func(ctx context.Context) error {
+			serving, err := secret(ctx, servingcert.IssuerSecret)
 			if err != nil {
 				return err
 			}
 			serving.Labels = nil
-			return cluster.Admin.Update(t.Context(), serving)
+			return cluster.Admin.Update(ctx, serving)
 		},
 	}
 	for name, do := range damage {
 		t.Run(name, func(t *testing.T) {
-			if err := do(t); err != nil {
+			if err := do(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			controllertest.Eventually(t, "certificates are complete again", complete)
@@ -253,8 +253,7 @@ func TestWebhookByURLGetsItsHost(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		address := "https://192.0.2.9:9443/mutate--v1-pod"
-		configuration.Webhooks[0].ClientConfig.Service, configuration.Webhooks[0].ClientConfig.URL = nil, &address
+		configuration.Webhooks[0].ClientConfig.Service, configuration.Webhooks[0].ClientConfig.URL = nil, new("https://192.0.2.9:9443/mutate--v1-pod")
 		return cluster.Admin.Update(ctx, configuration)
 	})
 	controllertest.Eventually(t, "the certificate has the address", func(ctx context.Context) error {

@@ -118,64 +118,64 @@ func TestThreeYears(t *testing.T) {
 }
 
 func TestAuthorityFromWhatIsHeld(t *testing.T) {
-	fresh := func(t *testing.T, at time.Time) held {
+	fresh := func(at time.Time) held {
 		var h held
 		h.advance(t, at)
 		return h
 	}
-	succeeding := func(t *testing.T) held { // with a next authority
-		h := fresh(t, start)
+	succeeding := func() held { // with a next authority
+		h := fresh(start)
 		h.advance(t, start.Add(authorityLife-succession))
 		return h
 	}
 	tests := map[string]struct {
-		held func(*testing.T) held
+		held func() held
 		now  time.Time
 		// wants, given what was held
 		sameSigner bool
 		bundle     int // how many authorities
 		oldTrusted bool
 	}{
-		"nothing": {held: func(*testing.T) held { return held{} }, now: start, bundle: 1},
+		"nothing": {held: func() held { return held{} }, now: start, bundle: 1},
 		"a good one": {
-			held: func(t *testing.T) held { return fresh(t, start) }, now: start.Add(day),
+			held: func() held { return fresh(start) }, now: start.Add(day),
 			sameSigner: true, bundle: 1, oldTrusted: true,
 		},
 		"a lost key": {
-			held: func(t *testing.T) held { h := fresh(t, start); delete(h.authority, keyKey); return h }, now: start.Add(day),
+			held: func() held { h := fresh(start); delete(h.authority, keyKey); return h }, now: start.Add(day),
 			bundle: 2, oldTrusted: true,
 		},
 		"another authority's key": {
-			held: func(t *testing.T) held {
-				h := fresh(t, start)
-				h.authority[keyKey] = fresh(t, start).authority[keyKey]
+			held: func() held {
+				h := fresh(start)
+				h.authority[keyKey] = fresh(start).authority[keyKey]
 				return h
 			}, now: start.Add(day), bundle: 2, oldTrusted: true,
 		},
 		"a lost bundle": {
-			held: func(t *testing.T) held { h := fresh(t, start); delete(h.authority, BundleKey); return h }, now: start.Add(day),
+			held: func() held { h := fresh(start); delete(h.authority, BundleKey); return h }, now: start.Add(day),
 			sameSigner: true, bundle: 1, oldTrusted: true,
 		},
 		"nonsense": {
-			held: func(*testing.T) held {
+			held: func() held {
 				return held{authority: content{certKey: []byte("x"), keyKey: nil, BundleKey: []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")}}
 			}, now: start, bundle: 1,
 		},
 		"a serving certificate in the authority's place": {
-			held: func(t *testing.T) held {
-				h := fresh(t, start)
+			held: func() held {
+				h := fresh(start)
 				h.authority[certKey], h.authority[keyKey] = h.serving[certKey], h.serving[keyKey]
 				return h
 			}, now: start.Add(day), bundle: 2, oldTrusted: true,
 		},
 		"an authority that ended while nobody looked": {
-			held: func(t *testing.T) held { return fresh(t, start) }, now: start.Add(authorityLife + day), bundle: 1,
+			held: func() held { return fresh(start) }, now: start.Add(authorityLife + day), bundle: 1,
 		},
 		"one that ended, with a next one that has not": {
 			held: succeeding, now: start.Add(authorityLife + day), bundle: 1,
 		},
 		"a broken next one": {
-			held: func(t *testing.T) held { h := succeeding(t); h.authority[nextKeyKey] = []byte("x"); return h },
+			held: func() held { h := succeeding(); h.authority[nextKeyKey] = []byte("x"); return h },
 			now:  start.Add(authorityLife - succession + time.Hour), sameSigner: true, bundle: 3, oldTrusted: true,
 		},
 		"a next one that waits": {
@@ -187,13 +187,13 @@ func TestAuthorityFromWhatIsHeld(t *testing.T) {
 			bundle: 2, oldTrusted: true,
 		},
 		"a clock that went back": {
-			held: func(t *testing.T) held { return fresh(t, start) }, now: start.Add(-30 * day),
+			held: func() held { return fresh(start) }, now: start.Add(-30 * day),
 			sameSigner: true, bundle: 1, oldTrusted: true,
 		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			h := tt.held(t)
+			h := tt.held()
 			signer := parseCertificates(h.authority[certKey])
 			old := h.serving
 			h.advance(t, tt.now)
@@ -268,7 +268,7 @@ func TestPairHidesItsKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, text := range []string{fmt.Sprint(a.current), fmt.Sprintf("%v", a.current), fmt.Sprintf("%+v", a.current), fmt.Sprintf("%s", a.current)} {
+	for _, text := range []string{fmt.Sprint(a.current), fmt.Sprintf("%v", a.current), fmt.Sprintf("%+v", a.current)} {
 		if want := `certificate of "Tokenward CA 2026-01-01T12:00:00Z" until 2027-01-01T12:00:00Z`; text != want {
 			t.Errorf("printed as %s", text)
 		}

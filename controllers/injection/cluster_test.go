@@ -171,7 +171,7 @@ func startOperator(t *testing.T, now time.Time) *operator {
 	if err := install(t.Context(), admin, "webhook/mutatingwebhookconfiguration.yaml", o.localise); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- mgr.Start(ctx) }()
 	o.stop = sync.OnceFunc(func() {
@@ -234,7 +234,7 @@ func (o *operator) serving(t *testing.T, namespace string) {
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/utils/ptr"
 
 	api "github.com/tokenward/tokenward/api/v1alpha1"
 )
@@ -37,7 +36,7 @@ func addInit(name string, native bool, ports ...corev1.ContainerPort) func(*core
 	return func(pod *corev1.Pod) {
 		c := corev1.Container{Name: name, Ports: ports}
 		if native {
-			c.RestartPolicy = ptr.To(corev1.ContainerRestartPolicyAlways)
+			c.RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
 		}
 		pod.Spec.InitContainers = append(pod.Spec.InitContainers, c)
 	}

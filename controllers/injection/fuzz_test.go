@@ -163,8 +163,7 @@ func drawPod(r *rapid.T) *corev1.Pod {
 	for i := range rapid.IntRange(0, 2).Draw(r, "init containers") {
 		c := drawContainer(r, 10+i)
 		if rapid.Bool().Draw(r, "native") {
-			always := corev1.ContainerRestartPolicyAlways
-			c.RestartPolicy = &always
+			c.RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
 		}
 		pod.Spec.InitContainers = append(pod.Spec.InitContainers, c)
 	}

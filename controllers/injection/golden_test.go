@@ -158,24 +158,24 @@ func mustPatch(t checker, raw []byte, plan Plan, pod *corev1.Pod) []byte {
 	return out
 }
 
-func readJSON(t testing.TB, path string) []byte {
-	t.Helper()
+func readJSON(tb testing.TB, path string) []byte {
+	tb.Helper()
 	document, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	raw, err := yaml.YAMLToJSON(document)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return raw
 }
 
-func parsePod(t testing.TB, raw []byte) *corev1.Pod {
-	t.Helper()
+func parsePod(tb testing.TB, raw []byte) *corev1.Pod {
+	tb.Helper()
 	pod := &corev1.Pod{}
 	if err := json.Unmarshal(raw, pod); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return pod
 }

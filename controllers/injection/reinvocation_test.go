@@ -10,7 +10,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
-	"k8s.io/utils/ptr"
 
 	api "github.com/tokenward/tokenward/api/v1alpha1"
 )
@@ -170,7 +169,7 @@ func TestTemplate(t *testing.T) {
 // The sidecar must meet the "restricted" standard also where the pod says otherwise.
 func TestSidecarKeepsItsOwnSecurityContext(t *testing.T) {
 	pod := annotatedPod(nil)
-	pod.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: ptr.To[int64](0), RunAsNonRoot: ptr.To(false)}
+	pod.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: new(int64(0)), RunAsNonRoot: new(false)}
 	plan, refusal := Decide(pod, shop, testOptions)
 	if refusal != nil {
 		t.Fatal(refusal)

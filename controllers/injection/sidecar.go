@@ -8,7 +8,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/utils/ptr"
 
 	"github.com/tokenward/tokenward/controllers/internal/owned"
 	"github.com/tokenward/tokenward/internal/protocol"
@@ -63,7 +62,7 @@ func sidecar(o Options, t target, resources corev1.ResourceRequirements) corev1.
 			{Name: identityVolume, MountPath: identityDir, ReadOnly: true},
 		},
 		// A native sidecar: it is up before the application starts and outlives it.
-		RestartPolicy: ptr.To(corev1.ContainerRestartPolicyAlways),
+		RestartPolicy: new(corev1.ContainerRestartPolicyAlways),
 		// The application's containers start only once this one has succeeded.
 		StartupProbe:             probe("/healthz", 1, 60),
 		LivenessProbe:            probe("/healthz", 10, 3),
@@ -72,12 +71,12 @@ func sidecar(o Options, t target, resources corev1.ResourceRequirements) corev1.
 		// The "restricted" Pod Security Standard, whatever the pod says for itself.
 		SecurityContext: &corev1.SecurityContext{
 			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-			Privileged:               ptr.To(false),
-			RunAsUser:                ptr.To[int64](nonRoot),
-			RunAsGroup:               ptr.To[int64](nonRoot),
-			RunAsNonRoot:             ptr.To(true),
-			ReadOnlyRootFilesystem:   ptr.To(true),
-			AllowPrivilegeEscalation: ptr.To(false),
+			Privileged:               new(false),
+			RunAsUser:                new(int64(nonRoot)),
+			RunAsGroup:               new(int64(nonRoot)),
+			RunAsNonRoot:             new(true),
+			ReadOnlyRootFilesystem:   new(true),
+			AllowPrivilegeEscalation: new(false),
 			SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
 	}
@@ -103,12 +102,12 @@ func volumes(policy string) []corev1.Volume {
 	return []corev1.Volume{
 		{Name: settingsVolume, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
 			LocalObjectReference: corev1.LocalObjectReference{Name: owned.SettingsName(policy)},
-			DefaultMode:          ptr.To[int32](0o444),
+			DefaultMode:          new(int32(0o444)),
 		}}},
 		{Name: identityVolume, VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
-			DefaultMode: ptr.To[int32](0o444),
+			DefaultMode: new(int32(0o444)),
 			Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
-				Audience: protocol.Audience, ExpirationSeconds: ptr.To[int64](3600), Path: "token",
+				Audience: protocol.Audience, ExpirationSeconds: new(int64(3600)), Path: "token",
 			}}},
 		}}},
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -115,6 +116,8 @@ func TestTheLastGoodSettingsStay(t *testing.T) {
 	if !strings.Contains(refused.Message, "spec.rules[1]") || !strings.Contains(refused.Message, "spec.rules[0]") {
 		t.Errorf("the message: %s", refused.Message)
 	}
+	w.event(policy, api.ReasonPublished, corev1.EventTypeNormal)
+	w.event(policy, api.ReasonRuleUnreachable, corev1.EventTypeWarning)
 	after, _, err := settingsOf(t.Context(), policy)
 	if err != nil || after.Issuer != good.Issuer || after.Policy.Generation != good.Policy.Generation {
 		t.Errorf("the settings changed to %+v (%v)", after, err)
@@ -138,6 +141,22 @@ func TestTheLastGoodSettingsStay(t *testing.T) {
 	if _, _, err := settingsOf(t.Context(), policy); err != nil {
 		t.Errorf("the last good settings are gone with the SigningKey: %v", err)
 	}
+}
+
+func (w *world) event(policy *api.TokenPolicy, reason, kind string) {
+	w.Helper()
+	controllertest.Eventually(w.TB, "there is an Event "+reason, func(ctx context.Context) error {
+		events := &eventsv1.EventList{}
+		if err := cluster.Admin.List(ctx, events, client.InNamespace(policy.Namespace)); err != nil {
+			return err
+		}
+		for _, event := range events.Items {
+			if event.Regarding.UID == policy.UID && event.Reason == reason && event.Type == kind {
+				return nil
+			}
+		}
+		return fmt.Errorf("not among %d", len(events.Items))
+	})
 }
 
 func TestSomebodyElsesConfigMapIsLeftAlone(t *testing.T) {
@@ -164,6 +183,11 @@ func TestSomebodyElsesConfigMapIsLeftAlone(t *testing.T) {
 			}
 			if err := cluster.Admin.Get(t.Context(), client.ObjectKeyFromObject(theirs), theirs); err != nil || theirs.ResourceVersion != version {
 				t.Errorf("it was touched: %+v (%v)", theirs, err)
+			}
+			r := &reconciler{client: cluster.Admin, live: cluster.Admin, options: Options{Namespace: controllertest.Namespace, Clock: w.clock}}
+			s := &scope{policy: policy}
+			if err := r.readPublished(t.Context(), s); err != nil || s.recheck() != conflictInterval {
+				t.Errorf("again in %s (%v)", s.recheck(), err)
 			}
 			if err := cluster.Admin.Delete(t.Context(), theirs); err != nil {
 				t.Fatal(err)

@@ -5,6 +5,7 @@ package tokenpolicy
 
 import (
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -33,6 +34,18 @@ type scope struct {
 	refused *refusal
 	// pods are the counts of this moment.
 	pods api.PodCounts
+}
+
+// conflictInterval is how often the place of the settings is looked at while somebody
+// else's ConfigMap is there: the cache does not hold it, so no watch tells.
+const conflictInterval = time.Minute
+
+// recheck is when to look again at what no watch tells; 0 for never.
+func (s *scope) recheck() time.Duration {
+	if s.refused != nil && s.refused.reason == api.ReasonConfigMapConflict {
+		return conflictInterval
+	}
+	return 0
 }
 
 // refusal is a reason and a message of a condition.

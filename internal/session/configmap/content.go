@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -98,12 +99,10 @@ func (c *content) find(key string, now time.Time) (*record, error) {
 // unreadable is what a caller is told of a record that does not open: a session that
 // was tampered with is not one of ours, everything else is our own trouble.
 func unreadable(err error) error {
-	switch err { //nolint:errorlint // they are never wrapped
-	case errTampered:
+	if errors.Is(err, errTampered) {
 		return session.ErrNotFound
-	default:
-		return fmt.Errorf("read session record: %w", err)
 	}
+	return fmt.Errorf("read session record: %w", err)
 }
 
 // newerThan compares by resourceVersion, whose order Kubernetes guarantees within a

@@ -39,11 +39,6 @@ const (
 	collect
 )
 
-// growing operations are those that a full shard refuses.
-func (op *operation) growing() bool {
-	return op.kind == create || op.kind == swap && op.next.Revoked == nil
-}
-
 type result struct {
 	session session.Session
 	err     error

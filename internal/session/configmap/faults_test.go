@@ -143,9 +143,9 @@ func TestLostAnswerAndASuccessor(t *testing.T) {
 	store := open(t, config)
 	var last session.Session
 	follow = func() {
-		landed, err := other.Load(context.Background(), found.ID)
+		landed, err := other.Load(t.Context(), found.ID)
 		if err == nil {
-			last, err = other.Swap(context.Background(), rotate(landed, time.Now()))
+			last, err = other.Swap(t.Context(), rotate(landed, time.Now()))
 		}
 		if err != nil {
 			t.Error(err)
@@ -338,13 +338,13 @@ func TestCloseLeavesNothingBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	createSession(t, store)
-	events, err := store.Revocations(context.Background(), "")
+	events, err := store.Revocations(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	<-events
 	_ = store.Close()
-	for range events { //nolint:revive // until it is closed
+	for range events { // until it is closed
 	}
 	goleak.VerifyNone(t, before)
 	if err := store.Create(t.Context(), newSession(config.Policy, time.Now())); err == nil || errors.Is(err, session.ErrFull) {

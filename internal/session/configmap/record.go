@@ -140,7 +140,7 @@ func (r *reader) number() int64 {
 
 func (r *reader) text() string {
 	length, size := binary.Uvarint(r.rest)
-	if size <= 0 || length > uint64(len(r.rest)-size) {
+	if size <= 0 || length > uint64(len(r.rest)-size) { //nolint:gosec // size is at most len(r.rest)
 		r.broken = true
 		return ""
 	}

@@ -128,7 +128,7 @@ func (s *Sealer) seal(at place, plain []byte) []byte {
 	keys := s.keys.Load()
 	aead := keys.aead[keys.current]
 	sealed := make([]byte, 0, 2+len(keys.current)+aead.NonceSize()+len(plain)+aead.Overhead())
-	sealed = append(sealed, sealVersion, byte(len(keys.current)))
+	sealed = append(sealed, sealVersion, byte(len(keys.current))) //nolint:gosec // at most maxKeyIDLength
 	sealed = append(sealed, keys.current...)
 	header := bytes.Clone(sealed)
 	nonce := make([]byte, aead.NonceSize())

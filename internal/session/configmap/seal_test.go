@@ -102,29 +102,36 @@ func TestBrokenRecords(t *testing.T) {
 		"written by hand":              {func(*testing.T, place, []byte, []byte) []byte { return []byte{1} }, session.ErrNotFound},
 		"an older form than the first": {func(_ *testing.T, _ place, sealed, _ []byte) []byte { sealed[0] = 0; return sealed }, session.ErrNotFound},
 		"of another shard": {func(t *testing.T, at place, _, plain []byte) []byte {
+			t.Helper()
 			at.shard++
 			return reseal(t, testKeys, at, plain)
 		}, session.ErrNotFound},
 		"of another data key": {func(t *testing.T, at place, _, plain []byte) []byte {
+			t.Helper()
 			at.key += "x"
 			return reseal(t, testKeys, at, plain)
 		}, session.ErrNotFound},
 		"of another policy": {func(t *testing.T, at place, _, plain []byte) []byte {
+			t.Helper()
 			at.policy += "x"
 			return reseal(t, testKeys, at, plain)
 		}, session.ErrNotFound},
 		"sealed with another key of the same name": {func(t *testing.T, at place, _, plain []byte) []byte {
+			t.Helper()
 			name := string(testKeys["current"])
 			return reseal(t, map[string][]byte{"current": []byte(name), "key-" + name: otherKeys["key-"+string(otherKeys["current"])]}, at, plain)
 		}, session.ErrNotFound},
 		"sealed by us and not a record": {func(t *testing.T, at place, _, plain []byte) []byte {
+			t.Helper()
 			return reseal(t, testKeys, at, append(plain, 0))
 		}, session.ErrNotFound},
 		"sealed with a key that we do not have": {func(t *testing.T, at place, _, plain []byte) []byte {
+			t.Helper()
 			return reseal(t, otherKeys, at, plain)
 		}, nil},
 		"sealed in a newer way": {func(_ *testing.T, _ place, sealed, _ []byte) []byte { sealed[0] = sealVersion + 1; return sealed }, nil},
 		"in a newer format": {func(t *testing.T, at place, _, plain []byte) []byte {
+			t.Helper()
 			plain[0] = recordFormat + 1
 			return reseal(t, testKeys, at, plain)
 		}, nil},

@@ -108,7 +108,6 @@ func (w *shardWriter) commit(ctx context.Context, batch []*operation) (used bool
 				_ = sleep(ctx, backoff(attempt))
 				continue
 			}
-			current = true
 			d = w.draft(base, batch, full)
 		}
 		if !d.changed {

@@ -38,6 +38,7 @@ type register struct {
 // linearizable has clients at several instances load, swap and revoke a few sessions
 // at random, and looks for one order that explains everything they saw.
 func linearizable(t *testing.T, s *suite) {
+	t.Helper()
 	const clients, steps, sessions = 12, 25, 6
 	stores := s.openMany(t, 3)
 	initial := map[session.ID]register{}

@@ -15,6 +15,7 @@ import (
 )
 
 func forgotten(t *testing.T, s *suite) {
+	t.Helper()
 	stores := s.openMany(t, 2)
 	idle, busy, revoked := s.stored(t, stores[0]), s.stored(t, stores[0]), s.stored(t, stores[0])
 	revoked = s.swap(t, stores[0], revoked.Revoke(token.SessionRevoked, s.clock.Now()))
@@ -49,6 +50,7 @@ func forgotten(t *testing.T, s *suite) {
 }
 
 func reopen(t *testing.T, s *suite) {
+	t.Helper()
 	const sessions = 50
 	first := s.open(t)
 	want := map[session.ID]session.Session{}
@@ -92,6 +94,7 @@ func reopen(t *testing.T, s *suite) {
 }
 
 func full(t *testing.T, s *suite) {
+	t.Helper()
 	if s.backend.Unlimited {
 		t.Log("this store has no limit of its own")
 		return

@@ -109,10 +109,12 @@ func (s *suite) settled(t *testing.T, store session.Store, since session.Cursor,
 		}
 	}
 	late := s.listen(t, store, since)
-	return late, late.untilSynced()
+	seen := late.untilSynced()
+	return late, seen
 }
 
 func revocations(t *testing.T, s *suite) {
+	t.Helper()
 	stores := s.openMany(t, 2)
 	_ = s.stored(t, stores[0]) // one that lives on
 	before := []session.Session{s.revoke(t, stores[0]), s.revoke(t, stores[1]), s.revoke(t, stores[0])}
@@ -134,6 +136,7 @@ func revocations(t *testing.T, s *suite) {
 }
 
 func resume(t *testing.T, s *suite) {
+	t.Helper()
 	stores := s.openMany(t, 2)
 	before := []session.Session{s.revoke(t, stores[0]), s.revoke(t, stores[0]), s.revoke(t, stores[0])}
 	first, _ := s.settled(t, stores[0], "", before...)
@@ -158,6 +161,7 @@ func resume(t *testing.T, s *suite) {
 }
 
 func strangeCursor(t *testing.T, s *suite) {
+	t.Helper()
 	store := s.open(t)
 	revoked := s.revoke(t, store)
 	for _, cursor := range []session.Cursor{"?", "-1", "1.", "9999999999999999999999", "1.x", "zzzzzzzzzzzzzz"} {
@@ -168,6 +172,7 @@ func strangeCursor(t *testing.T, s *suite) {
 }
 
 func irrelevant(t *testing.T, s *suite) {
+	t.Helper()
 	store := s.open(t)
 	old := s.revoke(t, store)
 	_, _ = s.settled(t, store, "", old)
@@ -179,6 +184,7 @@ func irrelevant(t *testing.T, s *suite) {
 }
 
 func streamEnds(t *testing.T, s *suite) {
+	t.Helper()
 	store := s.open(t)
 	s.revoke(t, store)
 	ctx, cancel := context.WithCancel(t.Context())

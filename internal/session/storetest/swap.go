@@ -16,6 +16,7 @@ import (
 )
 
 func unknown(t *testing.T, s *suite) {
+	t.Helper()
 	store := s.open(t)
 	if _, err := store.Load(t.Context(), session.NewID()); !errors.Is(err, session.ErrNotFound) {
 		t.Errorf("load: %v", err)
@@ -33,6 +34,7 @@ func unknown(t *testing.T, s *suite) {
 }
 
 func comesBack(t *testing.T, s *suite) {
+	t.Helper()
 	stores := s.openMany(t, 2)
 	created := s.login()
 	if err := stores[0].Create(t.Context(), created); err != nil {
@@ -60,6 +62,7 @@ func comesBack(t *testing.T, s *suite) {
 }
 
 func createdOnce(t *testing.T, s *suite) {
+	t.Helper()
 	stores := s.openMany(t, 2)
 	first := s.stored(t, stores[0])
 	second := s.login()
@@ -73,6 +76,7 @@ func createdOnce(t *testing.T, s *suite) {
 }
 
 func staleSwap(t *testing.T, s *suite) {
+	t.Helper()
 	stores := s.openMany(t, 2)
 	old := s.stored(t, stores[0])
 	won := s.swap(t, stores[0], s.rotated(t, old))
@@ -97,6 +101,7 @@ func staleSwap(t *testing.T, s *suite) {
 // oneWinner has many workers at several instances follow one session through some
 // generations; each of them swaps every generation it sees.
 func oneWinner(t *testing.T, s *suite) {
+	t.Helper()
 	const workers, generations = 24, 5
 	stores := s.openMany(t, 3)
 	id := s.stored(t, stores[0]).ID
@@ -134,6 +139,7 @@ func oneWinner(t *testing.T, s *suite) {
 }
 
 func revocationWins(t *testing.T, s *suite) {
+	t.Helper()
 	stores := s.openMany(t, 2)
 	old := s.stored(t, stores[0])
 	won := s.swap(t, stores[0], s.rotated(t, old))
@@ -157,6 +163,7 @@ func revocationWins(t *testing.T, s *suite) {
 }
 
 func revocationRace(t *testing.T, s *suite) {
+	t.Helper()
 	stores := s.openMany(t, 3)
 	for range 5 {
 		id := s.stored(t, stores[0]).ID
@@ -199,6 +206,7 @@ func revocationRace(t *testing.T, s *suite) {
 }
 
 func cancelled(t *testing.T, s *suite) {
+	t.Helper()
 	store := s.open(t)
 	found := s.stored(t, store)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -243,6 +251,7 @@ func cancelled(t *testing.T, s *suite) {
 }
 
 func policies(t *testing.T, s *suite) {
+	t.Helper()
 	store := s.open(t)
 	found := s.stored(t, store)
 	other := &suite{backend: s.backend, clock: s.clock, policy: NewPolicyID()}

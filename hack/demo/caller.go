@@ -120,7 +120,7 @@ func (c *caller) curl(k call) string {
 // print shows status, the headers that matter here, and the body; tokens shortened.
 func (c *caller) print(a answerOf) {
 	fmt.Fprintf(c.out, "    < %d %s\n", a.status, http.StatusText(a.status))
-	for _, name := range []string{"Authorization", "Www-Authenticate", "Cache-Control", "Retry-After"} {
+	for _, name := range []string{"Authorization", "Www-Authenticate", "Cache-Control", "Vary", "Retry-After"} {
 		if value := a.header.Get(name); value != "" {
 			fmt.Fprintf(c.out, "    < %s: %s\n", name, shorten(value))
 		}

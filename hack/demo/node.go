@@ -73,7 +73,13 @@ func (n *node) container(ctx context.Context, pod *corev1.Pod, c corev1.Containe
 		return nil, fmt.Errorf("start container %q: %w", c.Name, err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- command.Wait() }()
+	go func() {
+		err := command.Wait()
+		if ctx.Err() != nil && command.ProcessState.Success() {
+			err = nil // ended because it was told to, and in order
+		}
+		ended <- err
+	}()
 	return ended, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"strings"
 	"time"
@@ -288,13 +289,15 @@ func (s *story) setOnExpired(ctx context.Context, to api.OnExpired) error {
 			return err
 		}
 		var detail struct {
-			Generation int64 `json:"policyGeneration"`
+			Settings struct {
+				Generation int64 `json:"generation"`
+			} `json:"settings"`
 		}
 		if err := json.Unmarshal(got, &detail); err != nil {
 			return err
 		}
-		if detail.Generation != policy.Generation {
-			return fmt.Errorf("the sidecar goes by generation %d of the policy, not yet by %d", detail.Generation, policy.Generation)
+		if detail.Settings.Generation != policy.Generation {
+			return fmt.Errorf("the sidecar goes by generation %d of the policy, not yet by %d", detail.Settings.Generation, policy.Generation)
 		}
 		return nil
 	})
@@ -329,7 +332,7 @@ func keyCount(n int) func(answerOf) error {
 // waitForExpiry shows how long it still takes until the first tokens have expired.
 func (s *story) waitForExpiry(ctx context.Context) error {
 	for left := time.Until(s.expiresAt); left > 0; left = time.Until(s.expiresAt) {
-		_, _ = fmt.Fprintf(s.out, "    waiting %2.0fs for the token to expire\n", left.Seconds())
+		_, _ = fmt.Fprintf(s.out, "    waiting %2.0fs for the token to expire\n", math.Ceil(left.Seconds()))
 		if err := pause(ctx, min(left, 5*time.Second)); err != nil {
 			return err
 		}

@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -23,18 +22,22 @@ const patience = 60 * time.Second
 
 // until asks again and again, and gives up with the last error.
 func until(ctx context.Context, ask func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("gave up after %s", patience))
 	defer cancel()
 	ticker := time.NewTicker(200 * time.Millisecond)
 	defer ticker.Stop()
+	var last error
 	for {
 		err := ask(ctx)
 		if err == nil {
 			return nil
 		}
+		if ctx.Err() == nil {
+			last = err // what is wrong, rather than that time is up
+		}
 		select {
 		case <-ctx.Done():
-			return errors.Join(fmt.Errorf("gave up after %s", patience), err)
+			return fmt.Errorf("%w (%w)", last, context.Cause(ctx))
 		case <-ticker.C:
 		}
 	}

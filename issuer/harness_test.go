@@ -105,7 +105,7 @@ func startIssuer(t *testing.T, clock *skipClock) *instance {
 	if err := issuer.SetupWithManager(mgr, options); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context())) // ended by stop, in order
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

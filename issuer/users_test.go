@@ -120,12 +120,12 @@ func TestATenantGrantsItsUsersWithTheLinesOfTheCondition(t *testing.T) {
 			continue
 		}
 		var fields map[string]map[string]map[string]any
-		if err := json.Unmarshal(owner.FieldsV1.Raw, &fields); err != nil {
+		if err := json.Unmarshal(owner.FieldsV1.GetRawBytes(), &fields); err != nil {
 			t.Fatal(err)
 		}
 		conditions := fields["f:status"]["f:conditions"]
 		if owner.Subresource != "status" || len(fields["f:status"]) != 1 || len(conditions) != 1 || conditions[`k:{"type":"UsersReady"}`] == nil {
-			t.Errorf("the issuer owns more than its condition: %s", owner.FieldsV1.Raw)
+			t.Errorf("the issuer owns more than its condition: %s", owner.FieldsV1.GetRawString())
 		}
 	}
 }

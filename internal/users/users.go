@@ -49,12 +49,12 @@ type User struct {
 }
 
 var (
-	// ErrNoUser: there is no such user, or the credentials are wrong, or, at a
+	// ErrNoUser says that there is no such user, or the credentials are wrong, or, at a
 	// login, the user is disabled. Which one is not told.
 	ErrNoUser = errors.New("no such user, or wrong credentials")
-	// ErrDisabled: the user exists and is shut out. From Lookup only.
+	// ErrDisabled says that the user exists and is shut out. From Lookup only.
 	ErrDisabled = errors.New("the user is disabled")
-	// ErrBusy: too many logins are being checked. The caller should come back later.
+	// ErrBusy says that too many logins are being checked. The caller should come back later.
 	ErrBusy = errors.New("too many passwords are being checked at the same time")
 )
 

@@ -16,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	"github.com/go-logr/logr/funcr"
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
@@ -125,7 +124,7 @@ func newClosableServer(t *testing.T) (*httptest.Server, *stub, chan struct{}) {
 		logout: func(string) error { return nil },
 	}
 	closing := make(chan struct{})
-	var log logr.Logger = funcr.New(s.write, funcr.Options{Verbosity: 9})
+	log := funcr.New(s.write, funcr.Options{Verbosity: 9})
 	server := httptest.NewUnstartedServer(api.NewHandler(api.Options{
 		Callers: s, Policies: s, Exchange: s, Observer: s, Log: log, Now: time.Now, Closing: closing,
 	}))

@@ -11,6 +11,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -62,10 +63,6 @@ func readToken(w http.ResponseWriter, r *http.Request) (string, error) {
 }
 
 func contentType(r *http.Request, accepted ...string) (string, error) {
-	remedy := accepted[0]
-	for _, more := range accepted[1:] {
-		remedy += " or " + more
-	}
 	if r.Header.Get("Content-Encoding") != "" {
 		return "", refusal.Invalid(http.StatusUnsupportedMediaType, "Content-Encoding must not be set: send the body as it is")
 	}
@@ -74,13 +71,11 @@ func contentType(r *http.Request, accepted ...string) (string, error) {
 		if charset, ok := parameters["charset"]; ok && !strings.EqualFold(charset, "utf-8") {
 			return "", refusal.Invalid(http.StatusUnsupportedMediaType, "the charset of Content-Type must be utf-8")
 		}
-		for _, one := range accepted {
-			if kind == one {
-				return kind, nil
-			}
+		if slices.Contains(accepted, kind) {
+			return kind, nil
 		}
 	}
-	return "", refusal.Invalid(http.StatusUnsupportedMediaType, "Content-Type must be %s", remedy)
+	return "", refusal.Invalid(http.StatusUnsupportedMediaType, "Content-Type must be %s", strings.Join(accepted, " or "))
 }
 
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {

@@ -133,7 +133,7 @@ func (h *handler) pass(w http.ResponseWriter, r *http.Request, e endpoint, s *sc
 	defer func() {
 		switch p := recover(); p {
 		case nil:
-		case http.ErrAbortHandler: //nolint:errorlint // a sentinel that is panicked with as it is
+		case http.ErrAbortHandler:
 			panic(p)
 		default:
 			// The value itself may hold what must not be logged.

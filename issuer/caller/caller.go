@@ -148,10 +148,11 @@ func (a *Authenticator) review(ctx context.Context, key digest, raw string, expi
 		return verdict{}, err
 	}
 	var v verdict
-	if v.pod, v.err = judge(status); v.err != nil {
+	v.pod, v.err = judge(status)
+	if v.err != nil {
 		v.until = asked.Add(rememberRefused)
 		a.refused.put(key, v, asked)
-		return v, nil
+		return v, nil //nolint:nilerr // a refusal is a verdict, and joined calls share it
 	}
 	v.pod.TokenExpires = expires
 	v.until = asked.Add(Remember)

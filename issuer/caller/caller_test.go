@@ -215,7 +215,7 @@ func TestManyCallsOfOnePodAreOneReview(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 100 {
 		wg.Go(func() {
-			if _, err := f.Authenticate(context.Background(), header); err != nil {
+			if _, err := f.Authenticate(t.Context(), header); err != nil {
 				t.Error(err)
 			}
 		})

@@ -4,7 +4,6 @@
 package exchange_test
 
 import (
-	"context"
 	"sync"
 	"testing"
 	"time"
@@ -40,7 +39,7 @@ func TestTwoHundredRefreshesOverThreeIssuersAreOneRotation(t *testing.T) {
 		for i := range calls {
 			wg.Go(func() {
 				<-begin
-				tokens[i], errs[i] = f.issuers[i%issuers].Refresh(context.Background(), f.policy, current.Raw)
+				tokens[i], errs[i] = f.issuers[i%issuers].Refresh(t.Context(), f.policy, current.Raw)
 			})
 		}
 		close(begin)
@@ -67,23 +66,4 @@ func TestTwoHundredRefreshesOverThreeIssuersAreOneRotation(t *testing.T) {
 		t.Errorf("generation %d after %d rounds", claims.Generation, rounds)
 	}
 	t.Logf("%d rounds, %d lost swaps", rounds, lost)
-}
-
-func BenchmarkRefresh(b *testing.B) {
-	for _, algorithm := range []token.Algorithm{token.EdDSA, token.ES256, token.RS256} {
-		b.Run(string(algorithm), func(b *testing.B) {
-			f := newFixture(b, algorithm, 1)
-			current := f.login(b)
-			b.ReportAllocs()
-			for b.Loop() {
-				f.pass(ttl)
-				current = f.mustRefresh(b, current.Raw)
-				if current.How != exchange.Rotated {
-					b.StopTimer()
-					current = f.login(b) // the session came to its end
-					b.StartTimer()
-				}
-			}
-		})
-	}
 }

@@ -65,8 +65,7 @@ func TestALogoutDuringARefreshWins(t *testing.T) {
 	f := newFixture(t, token.ES256, 2)
 	first := f.login(t)
 	f.expire()
-	var hook func()
-	hook = func() {
+	hook := func() {
 		f.store.afterLoad.Store(nil)
 		if err := f.issuers[1].Logout(t.Context(), f.policy, first.Raw); err != nil {
 			t.Error(err)

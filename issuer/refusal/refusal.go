@@ -77,8 +77,7 @@ func Unavailable(detail string, err error) *Error {
 // Of finds the refusal in an error. An error that is none is a fault of ours: it
 // gets status 500 and tells the caller nothing.
 func Of(err error) *Error {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
 	return &Error{Reason: token.IssuerUnavailable, Status: http.StatusInternalServerError, Detail: "the issuer failed; its log says why", Err: err}

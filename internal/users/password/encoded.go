@@ -204,7 +204,7 @@ func parseArgon2idCost(parameters string) (Cost, error) {
 	case passes < 1 || memory*passes > MaxMemoryPasses:
 		return Cost{}, fmt.Errorf("t of the argon2id hash is %d: it must be at least 1, and m times t at most %d", passes, MaxMemoryPasses)
 	}
-	return Cost{MemoryKiB: uint32(memory), Passes: uint32(passes), Threads: uint8(threads)}, nil
+	return Cost{MemoryKiB: uint32(memory), Passes: uint32(passes), Threads: uint8(threads)}, nil //nolint:gosec // bounded above
 }
 
 // matches computes the hash. It takes the time that the cost says.

@@ -65,7 +65,8 @@ func TestAHashOfTheReferenceImplementationVerifies(t *testing.T) {
 }
 
 func TestTwoHashesOfOnePasswordDiffer(t *testing.T) {
-	if password.Hash("a") == password.Hash("a") {
+	one, two := password.Hash("a"), password.Hash("a")
+	if one == two {
 		t.Error("the salt is not random")
 	}
 }
@@ -132,16 +133,16 @@ func TestADummyHasItsCostAndNoPassword(t *testing.T) {
 		"$2b$05$" + strings.Repeat("a", 53),
 	}
 	for _, value := range tests {
-		real, err := password.Parse(value)
+		parsed, err := password.Parse(value)
 		if err != nil {
 			t.Fatal(err)
 		}
-		dummy := password.Dummy(real.Cost())
-		if dummy.Cost() != real.Cost() {
-			t.Errorf("cost %+v, want %+v", dummy.Cost(), real.Cost())
+		dummy := password.Dummy(parsed.Cost())
+		if dummy.Cost() != parsed.Cost() {
+			t.Errorf("cost %+v, want %+v", dummy.Cost(), parsed.Cost())
 		}
 		if ok, err := password.NewPool(1, 1, nil).Verify(t.Context(), dummy, "a"); ok || err != nil {
-			t.Errorf("%+v: %v, %v", real.Cost(), ok, err)
+			t.Errorf("%+v: %v, %v", parsed.Cost(), ok, err)
 		}
 	}
 }
@@ -205,7 +206,7 @@ func TestThePoolIsBounded(t *testing.T) {
 	for range 40 {
 		wg.Go(func() {
 			<-start
-			_, err := pool.Verify(context.Background(), hash, "a")
+			_, err := pool.Verify(t.Context(), hash, "a")
 			results <- err
 		})
 	}

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// ErrQueueFull: as many callers as may wait for a hash are waiting already.
+// ErrQueueFull says that as many callers as may wait for a hash are waiting already.
 var ErrQueueFull = errors.New("the queue of passwords to check is full")
 
 // Observer is told what a [Pool] does. Its methods must not block.

@@ -387,7 +387,7 @@ func TestManyCallersReadOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 100 {
 		wg.Go(func() {
-			if _, err := f.Lookup(context.Background(), "alice"); err != nil {
+			if _, err := f.Lookup(t.Context(), "alice"); err != nil {
 				t.Error(err)
 			}
 		})

@@ -84,7 +84,8 @@ func nextAuthority(held content, now time.Time) (*authority, time.Time, error) {
 		a.next = &successor
 	}
 	a.keep(trusted, now)
-	return a, a.recheck(), nil
+	recheck := a.recheck()
+	return a, recheck, nil
 }
 
 // publishedAt is when an authority came into the bundle: when it was made.

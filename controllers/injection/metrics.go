@@ -19,8 +19,7 @@ func newCounter(registerer prometheus.Registerer) (*prometheus.CounterVec, error
 		Help:      "Pods that the admission webhook has seen, by what came of them. Dry runs are not counted.",
 	}, []string{"verdict"})
 	err := registerer.Register(counter)
-	var existing prometheus.AlreadyRegisteredError
-	if errors.As(err, &existing) {
+	if existing, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
 		if same, ok := existing.ExistingCollector.(*prometheus.CounterVec); ok {
 			return same, nil
 		}

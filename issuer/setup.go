@@ -162,11 +162,9 @@ func (o Options) complete(mgr ctrl.Manager) Options {
 // configMapStores opens stores in ConfigMaps of the operator's namespace. They read
 // the API server itself: a cache could hide that another issuer has rotated a session.
 func configMapStores(config *rest.Config, keys *sealing.Keys, options Options) (policies.OpenStore, error) {
-	config = rest.CopyConfig(config)
-	config.QPS = -1 // the stores bound their own writes
-	live, err := client.NewWithWatch(config, client.Options{Scheme: Scheme()})
+	live, err := configmap.NewClient(config)
 	if err != nil {
-		return nil, fmt.Errorf("make the session stores' client: %w", err)
+		return nil, err
 	}
 	return func(ctx context.Context, policy *api.TokenPolicy) (policies.Store, error) {
 		sealer, err := keys.Sealer(ctx)

@@ -113,7 +113,9 @@ func Decide(s Session, p Presented, now time.Time, pol Policy, newTokenID string
 		return Verdict{Action: ActionRevoke, Next: s.Revoke(token.TokenReused, now), Reason: token.TokenReused}
 
 	default:
-		return Verdict{Action: ActionRevoke, Next: s.Revoke(token.SessionRevoked, now), Reason: token.SessionRevoked}
+		next := s.Revoke(token.SessionRevoked, now)
+		next.TokensUntil = later(next.TokensUntil, p.ExpiresAt) // the store has forgotten that it issued p
+		return Verdict{Action: ActionRevoke, Next: next, Reason: token.SessionRevoked}
 	}
 }
 

@@ -131,6 +131,15 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+func TestRevocationOutlivesTheTokenThatARestoredStoreForgot(t *testing.T) {
+	restored := session.New("policy", "alice", login, policy, "one")
+	lost := session.Presented{Generation: 7, TokenID: "seven", ExpiresAt: login.Add(2 * time.Hour)}
+	v := session.Decide(restored, lost, login.Add(time.Minute), policy, "unused")
+	if want := lost.ExpiresAt.Add(session.MaxLeeway); v.Action != session.ActionRevoke || v.Next.ForgetAfter().Before(want) {
+		t.Errorf("%s, forgotten after %s: the presented token lives until %s", v.Action, v.Next.ForgetAfter(), want)
+	}
+}
+
 func TestForgetting(t *testing.T) {
 	s := session.New("policy", "alice", login, policy, "one")
 	if want := login.Add(time.Hour + session.MaxLeeway); !s.KeepUntil().Equal(want) {

@@ -247,7 +247,7 @@ func hashPasswordCommand() *cobra.Command {
 
 // readPassword takes the first line, without its end.
 func readPassword(command *cobra.Command) (string, error) {
-	if in := int(os.Stdin.Fd()); term.IsTerminal(in) { //nolint:gosec // a file descriptor fits an int
+	if in := int(os.Stdin.Fd()); term.IsTerminal(in) {
 		_, _ = fmt.Fprint(command.ErrOrStderr(), "Password: ")
 		line, err := term.ReadPassword(in)
 		_, _ = fmt.Fprintln(command.ErrOrStderr())

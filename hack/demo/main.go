@@ -29,8 +29,9 @@ func main() {
 	root := flag.String("root", ".", "top folder of the repository")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, *root, *keep, os.Stdout); err != nil {
+	err := run(ctx, *root, *keep, os.Stdout)
+	stop()
+	if err != nil {
 		_, _ = fmt.Fprintf(os.Stderr, "\ndemo failed: %v\n", err)
 		os.Exit(1)
 	}

@@ -127,7 +127,7 @@ func (p *platform) run(ctx context.Context, where paths, name string, overrides 
 	if err := p.control.ServiceAccountKubeconfig(ctx, operatorNamespace, spec.ServiceAccountName, kubeconfig); err != nil {
 		return err
 	}
-	log, err := os.Create(where.log(name)) //nolint:gosec // a path of the demo's own
+	log, err := os.Create(where.log(name))
 	if err != nil {
 		return err
 	}
@@ -177,12 +177,18 @@ func assets(where paths) string {
 // freePorts finds n free ports of the loopback address.
 func freePorts(ctx context.Context, n int) ([]string, error) {
 	ports := make([]string, 0, n)
+	var listeners []net.Listener // closed at the end, so that no number is given twice
+	defer func() {
+		for _, listener := range listeners {
+			_ = listener.Close()
+		}
+	}()
 	for range n {
 		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
-		defer listener.Close() //nolint:errcheck // only its number is wanted
+		listeners = append(listeners, listener)
 		_, port, err := net.SplitHostPort(listener.Addr().String())
 		if err != nil {
 			return nil, err

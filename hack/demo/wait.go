@@ -45,12 +45,13 @@ func until(ctx context.Context, ask func(context.Context) error) error {
 
 // waitReady waits until url answers 200.
 func waitReady(ctx context.Context, url string) error {
+	client := &http.Client{Timeout: 5 * time.Second}
 	return until(ctx, func(ctx context.Context) error {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 		if err != nil {
 			return err
 		}
-		response, err := http.DefaultClient.Do(request)
+		response, err := client.Do(request)
 		if err != nil {
 			return err
 		}

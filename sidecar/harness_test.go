@@ -28,12 +28,12 @@ import (
 const deadline = 10 * time.Second
 
 // eventually polls a condition that depends on real sockets or files.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
+func eventually(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
 	end := time.Now().Add(deadline)
 	for !ok() {
 		if time.Now().After(end) {
-			t.Fatalf("not within %s: %s", deadline, what)
+			tb.Fatalf("not within %s: %s", deadline, what)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
@@ -45,13 +45,13 @@ type signer struct {
 	key *token.PrivateKey
 }
 
-func newSigner(t testing.TB) *signer {
-	t.Helper()
+func newSigner(tb testing.TB) *signer {
+	tb.Helper()
 	key, err := token.GenerateKey(token.ES256, 0)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	return &signer{t: t, key: key}
+	return &signer{t: tb, key: key}
 }
 
 func (s *signer) claims(change ...func(*token.Claims)) token.Claims {
@@ -114,8 +114,8 @@ type backend struct {
 	server   *httptest.Server
 }
 
-func newBackend(t testing.TB) *backend {
-	t.Helper()
+func newBackend(tb testing.TB) *backend {
+	tb.Helper()
 	b := &backend{}
 	b.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b.mu.Lock()
@@ -137,7 +137,7 @@ func newBackend(t testing.TB) *backend {
 	b.server.Config.Protocols.SetUnencryptedHTTP2(true)
 	b.server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
 	b.server.Start()
-	t.Cleanup(b.server.Close)
+	tb.Cleanup(b.server.Close)
 	return b
 }
 
@@ -162,11 +162,11 @@ func (b *backend) take() []received {
 	return got
 }
 
-func (b *backend) last(t testing.TB) received {
-	t.Helper()
+func (b *backend) last(tb testing.TB) received {
+	tb.Helper()
 	got := b.take()
 	if len(got) != 1 {
-		t.Fatalf("the application saw %d requests, want 1", len(got))
+		tb.Fatalf("the application saw %d requests, want 1", len(got))
 	}
 	return got[0]
 }
@@ -187,9 +187,9 @@ type fakeIssuer struct {
 	identity []string
 }
 
-func newFakeIssuer(t testing.TB) *fakeIssuer {
-	t.Helper()
-	f := &fakeIssuer{t: t, calls: map[protocol.Call]int{}, streams: map[chan protocol.RevocationEvent]struct{}{}}
+func newFakeIssuer(tb testing.TB) *fakeIssuer {
+	tb.Helper()
+	f := &fakeIssuer{t: tb, calls: map[protocol.Call]int{}, streams: map[chan protocol.RevocationEvent]struct{}{}}
 	mux := http.NewServeMux()
 	for _, call := range []protocol.Call{protocol.CallLogin, protocol.CallRefresh, protocol.CallLogout, protocol.CallKeys, protocol.CallRevocations} {
 		mux.HandleFunc(protocol.PathPattern(call), func(w http.ResponseWriter, r *http.Request) { f.serve(call, w, r) })
@@ -198,7 +198,7 @@ func newFakeIssuer(t testing.TB) *fakeIssuer {
 	f.server.EnableHTTP2 = true
 	f.server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
 	f.server.StartTLS()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		f.server.CloseClientConnections()
 		f.server.Close()
 	})
@@ -319,8 +319,8 @@ type world struct {
 	logs    *lockedBuffer
 	stop    context.CancelFunc
 	done    chan error
+	pid     int // of a separate process
 	client  *http.Client
-	base    settings.Settings
 }
 
 func (w *world) settings(change ...func(*settings.Settings)) *settings.Settings {
@@ -390,15 +390,15 @@ func (w *world) publishBytes(data []byte) {
 }
 
 // newWorld starts a sidecar. change shapes its settings.
-func newWorld(t testing.TB, change ...func(*settings.Settings)) *world {
-	t.Helper()
-	w := &world{t: t, signer: newSigner(t), backend: newBackend(t), issuer: newFakeIssuer(t), dir: t.TempDir(), logs: &lockedBuffer{}, done: make(chan error, 1)}
+func newWorld(tb testing.TB, change ...func(*settings.Settings)) *world {
+	tb.Helper()
+	w := &world{t: tb, signer: newSigner(tb), backend: newBackend(tb), issuer: newFakeIssuer(tb), dir: tb.TempDir(), logs: &lockedBuffer{}, done: make(chan error, 1)}
 	w.issuer.refresh = func(string) (string, *protocol.Problem) { return w.signer.token(next), nil }
 	w.issuer.logout = func(string) *protocol.Problem { return nil }
 	w.issuer.keys = w.signer.keys(1)
 	w.publish(w.settings(change...))
 	w.start()
-	eventually(t, "the stream of revocations is open", func() bool { return w.issuer.count(protocol.CallRevocations) > 0 })
+	eventually(tb, "the stream of revocations is open", func() bool { return w.issuer.count(protocol.CallRevocations) > 0 })
 	return w
 }
 
@@ -432,11 +432,11 @@ func (w *world) start() {
 	})
 }
 
-func listen(t testing.TB) net.Listener {
-	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+func listen(tb testing.TB) net.Listener {
+	tb.Helper()
+	l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return l
 }
@@ -449,17 +449,17 @@ type answer struct {
 	Trailer http.Header
 }
 
-func (a answer) reason(t testing.TB) token.Reason {
-	t.Helper()
+func (a answer) reason(tb testing.TB) token.Reason {
+	tb.Helper()
 	if ct := a.Header.Get("Content-Type"); ct != protocol.ProblemContentType {
-		t.Fatalf("status %d with content type %q, want a problem: %s", a.Status, ct, a.Body)
+		tb.Fatalf("status %d with content type %q, want a problem: %s", a.Status, ct, a.Body)
 	}
 	var p protocol.Problem
 	if err := json.Unmarshal([]byte(a.Body), &p); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if p.Status != a.Status {
-		t.Fatalf("the problem says status %d, the answer has %d", p.Status, a.Status)
+		tb.Fatalf("the problem says status %d, the answer has %d", p.Status, a.Status)
 	}
 	return p.Reason
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // get sends one request without the help of a URL parser.
-func (w *world) get(t *testing.T, target string, headers ...string) (status string, body string) {
+func (w *world) get(t *testing.T, target string, headers ...string) (status, body string) {
 	t.Helper()
 	c := dialRaw(t, w.addr)
 	c.send("GET " + target + " HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + strings.Join(append(headers, ""), "\r\n") + "\r\n")

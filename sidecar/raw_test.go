@@ -20,17 +20,17 @@ type rawConn struct {
 	r *bufio.Reader
 }
 
-func dialRaw(t testing.TB, addr string) *rawConn {
-	t.Helper()
-	c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", addr)
+func dialRaw(tb testing.TB, addr string) *rawConn {
+	tb.Helper()
+	c, err := (&net.Dialer{}).DialContext(tb.Context(), "tcp", addr)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = c.Close() })
+	tb.Cleanup(func() { _ = c.Close() })
 	if err := c.SetDeadline(time.Now().Add(deadline)); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	return &rawConn{t: t, Conn: c, r: bufio.NewReader(c)}
+	return &rawConn{t: tb, Conn: c, r: bufio.NewReader(c)}
 }
 
 func (c *rawConn) send(s string) {

@@ -18,6 +18,7 @@ import (
 
 // echoWebSocket switches and then sends back what it gets. accept is called first.
 func echoWebSocket(t *testing.T, accept func()) http.HandlerFunc {
+	t.Helper()
 	return func(rw http.ResponseWriter, r *http.Request) {
 		accept()
 		conn, buf, err := http.NewResponseController(rw).Hijack()

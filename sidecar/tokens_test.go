@@ -229,7 +229,7 @@ func TestExpiredTokenOutcomes(t *testing.T) {
 
 func TestReplayedTokenThatHasExpiredIsRefreshedOnceMore(t *testing.T) {
 	w := newWorld(t)
-	replayed, fresh := w.signer.token(expired, next), w.signer.token(next, next)
+	replayed, fresh := w.signer.token(expired, next), w.signer.token(func(c *token.Claims) { c.Generation, c.ID = 2, "jti-2" })
 	w.issuer.set(func() {
 		w.issuer.refresh = func(raw string) (string, *protocol.Problem) {
 			if raw == replayed {

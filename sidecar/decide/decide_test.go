@@ -25,13 +25,13 @@ type fixture struct {
 	key *token.PrivateKey
 }
 
-func newFixture(t testing.TB) *fixture {
-	t.Helper()
+func newFixture(tb testing.TB) *fixture {
+	tb.Helper()
 	key, err := token.GenerateKey(token.ES256, 0)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	return &fixture{t: t, key: key}
+	return &fixture{t: tb, key: key}
 }
 
 func (f *fixture) token(change ...func(*token.Claims)) string {

@@ -4,6 +4,7 @@
 package framing
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"sync"
@@ -15,7 +16,11 @@ import (
 const refused = "GET / HTTP/1.1\r\nHost: refused\r\nConnection: close\r\n\r\n"
 
 const (
-	readSize = 4 << 10
+	// maxEarly bounds what a client sends before its upgrade is agreed to, in bytes.
+	maxEarly = 4 << 10
+	// inPlace is from which size on the caller's buffer is fit for a head. Servers read
+	// with 4 KiB between requests, and with one byte to notice that a client has gone.
+	inPlace = 512
 	// lingerTime and lingerBytes bound the polite end of a refused connection: a
 	// close with unread bytes resets it, and the client would lose the answer.
 	lingerTime  = 500 * time.Millisecond
@@ -143,9 +148,38 @@ func (c *Conn) readThrough(p []byte) (n int, ok bool, err error) {
 		n, err = c.Conn.Read(p[:min(int64(len(p)), c.scan.remaining)])
 		c.scan.consume(n)
 		return n, true, err
+	case inHead:
+		return c.readInPlace(p)
 	default:
 		return 0, false, nil
 	}
+}
+
+// readInPlace looks at a head in the caller's buffer. That is the common case, a whole
+// head in one packet, and an idle connection then holds no buffer of its own.
+func (c *Conn) readInPlace(p []byte) (n int, ok bool, err error) {
+	if len(p) < inPlace {
+		return 0, false, nil
+	}
+	n, err = c.Conn.Read(p)
+	if n == 0 {
+		return 0, true, err
+	}
+	// What is not passed on in this call is kept, and the caller's buffer is its own again.
+	c.pending = p[:n]
+	advanced := c.advance()
+	c.pending = bytes.Clone(c.pending)
+	switch {
+	case c.readErr != nil:
+		// Refused: what to pass on is in ready, and not in p.
+		return 0, false, nil
+	case advanced:
+		n = len(c.ready)
+		c.ready = nil
+		return n, true, nil
+	}
+	c.startHeadTimer()
+	return 0, false, nil
 }
 
 // advance moves what may be passed on from pending to ready; false asks for more bytes.
@@ -184,7 +218,7 @@ func (c *Conn) refuse(err *Error) {
 
 // fill reads more into pending.
 func (c *Conn) fill() error {
-	if c.scan.state == atUpgrade && len(c.pending) >= readSize {
+	if c.scan.state == atUpgrade && len(c.pending) >= maxEarly {
 		// The client talks before the application has agreed to listen.
 		c.readErr = io.ErrUnexpectedEOF
 		c.scan.state = opaque
@@ -192,12 +226,12 @@ func (c *Conn) fill() error {
 	}
 	if len(c.pending) == 0 {
 		if c.buf == nil {
-			c.buf = make([]byte, readSize)
+			c.buf = make([]byte, inPlace)
 		}
 		c.pending = c.buf[:0]
 	}
 	if len(c.pending) == cap(c.pending) {
-		bigger := make([]byte, len(c.pending), 2*cap(c.pending)+readSize)
+		bigger := make([]byte, len(c.pending), 2*cap(c.pending)+inPlace)
 		copy(bigger, c.pending)
 		c.pending = bigger
 	}

@@ -146,7 +146,7 @@ func TestBodiesAreReadWithoutCopyingThem(t *testing.T) {
 	if err != nil || len(out) != len(data) {
 		t.Fatalf("%d bytes, %v", len(out), err)
 	}
-	if cap(c.buf) > readSize {
+	if cap(c.buf) > inPlace {
 		t.Fatalf("the connection holds a buffer of %d bytes", cap(c.buf))
 	}
 }

@@ -70,7 +70,7 @@ func http2Transport(upstream string) http.RoundTripper {
 // buffers are shared by copies of bodies.
 type buffers struct{ pool sync.Pool }
 
-const bufferSize = 16 << 10
+const bufferSize = 8 << 10
 
 // Get is for httputil.BufferPool.
 func (b *buffers) Get() []byte {

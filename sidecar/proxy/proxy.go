@@ -94,7 +94,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.conn, _ = r.Context().Value(connKey{}).(*framing.Conn)
 	x.w = &responseWriter{ResponseWriter: w, exchange: x}
 	defer func() { x.afterPanic(recover()) }()
-	x.serve()
+	x.serve() //nolint:contextcheck // an exchange carries its request, and the request its context
 }
 
 // exchange is one request and its answer.

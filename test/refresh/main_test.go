@@ -202,7 +202,7 @@ func (w *world) startSidecar(t *testing.T, pod, binary, app, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	command := exec.CommandContext(context.WithoutCancel(t.Context()), binary, //nolint:gosec // built above
+	command := exec.CommandContext(context.WithoutCancel(t.Context()), binary,
 		"--listen="+address, "--admin-listen="+adminAddress, "--upstream="+app, "--settings-dir="+dir, "--identity-token-file="+identity)
 	command.Stdout, command.Stderr = log, log
 	if err := command.Start(); err != nil {

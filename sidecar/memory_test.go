@@ -118,7 +118,7 @@ func (w *world) startBinary() {
 	drained := make(chan struct{})
 	go func() {
 		defer close(drained)
-		for lines.Scan() { //nolint:revive // read to the end, so that it never blocks
+		for lines.Scan() { // read to the end, so that it never blocks
 		}
 	}()
 	t.Cleanup(func() {

@@ -161,8 +161,8 @@ func (c *Conn) readInPlace(p []byte) (n int, ok bool, err error) {
 	if len(p) < inPlace {
 		return 0, false, nil
 	}
-	n, err = c.Conn.Read(p)
-	if n == 0 {
+	// An error that comes with bytes comes again without them.
+	if n, err = c.Conn.Read(p); n == 0 {
 		return 0, true, err
 	}
 	// What is not passed on in this call is kept, and the caller's buffer is its own again.
@@ -172,7 +172,7 @@ func (c *Conn) readInPlace(p []byte) (n int, ok bool, err error) {
 	switch {
 	case c.readErr != nil:
 		// Refused: what to pass on is in ready, and not in p.
-		return 0, false, nil
+		return 0, false, nil //nolint:nilerr // Read goes on to ready and readErr
 	case advanced:
 		n = len(c.ready)
 		c.ready = nil

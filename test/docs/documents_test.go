@@ -1,0 +1,138 @@
+// Copyright The Tokenward Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package docs_test
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/tokenward/tokenward/internal/testenv"
+)
+
+// block is a fenced example.
+type block struct {
+	file, lang, text string
+	line             int
+}
+
+func (b block) String() string { return fmt.Sprintf("%s:%d (%s)", b.file, b.line, b.lang) }
+
+// documents are those for users: README.md and docs/*.md.
+func documents(t *testing.T) []string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(testenv.Root(), "docs", "*.md"))
+	if err != nil || len(found) < 5 {
+		t.Fatalf("documents: %v, %v", found, err)
+	}
+	names := []string{"README.md"}
+	for _, path := range found {
+		names = append(names, "docs/"+filepath.Base(path))
+	}
+	return names
+}
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(testenv.Root(), name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+var fence = regexp.MustCompile("(?ms)^```([a-z]*)\n(.*?)^```$")
+
+// blocks are the examples in a language, of one document.
+func blocks(t *testing.T, name, lang string) []block {
+	t.Helper()
+	content := read(t, name)
+	var found []block
+	for _, at := range fence.FindAllStringSubmatchIndex(content, -1) {
+		if content[at[2]:at[3]] == lang {
+			line := 1 + strings.Count(content[:at[0]], "\n")
+			found = append(found, block{file: name, lang: lang, text: content[at[4]:at[5]], line: line})
+		}
+	}
+	return found
+}
+
+// TestExamplesAreOfKnownLanguages keeps an example from being overlooked by all tests.
+func TestExamplesAreOfKnownLanguages(t *testing.T) {
+	known := []string{
+		"",     // a drawing
+		"diff", // checked by TestNamesOfOursAreKnown
+		"go", "js", "json", "sh", "yaml",
+	}
+	for _, name := range documents(t) {
+		for _, found := range fence.FindAllStringSubmatch(read(t, name), -1) {
+			if !slices.Contains(known, found[1]) {
+				t.Errorf("%s has an example in %q, which no test looks at", name, found[1])
+			}
+		}
+	}
+}
+
+// sources calls visit with every Go file of the repository that is no test.
+func sources(t *testing.T, visit func(path, content string), folders ...string) {
+	t.Helper()
+	if len(folders) == 0 {
+		folders = []string{"api", "controllers", "internal", "issuer", "sidecar", "main.go"}
+	}
+	for _, folder := range folders {
+		err := filepath.WalkDir(filepath.Join(testenv.Root(), folder), func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			content, err := os.ReadFile(path)
+			visit(path, string(content))
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// column gives the code spans of one column of every table in a document, numbered from 0.
+func column(content string, number int) []string {
+	var found []string
+	for line := range strings.Lines(content) {
+		cells := strings.Split(line, "|")
+		if strings.HasPrefix(line, "|") && len(cells) > number+2 {
+			found = append(found, spans(cells[number+1])...)
+		}
+	}
+	return found
+}
+
+var span = regexp.MustCompile("`([^`\n]+)`")
+
+// spans are the code spans of a text.
+func spans(text string) []string {
+	var found []string
+	for _, match := range span.FindAllStringSubmatch(text, -1) {
+		found = append(found, match[1])
+	}
+	return found
+}
+
+// section is what stands below a heading, down to the next one of its level or above.
+func section(t *testing.T, content, heading string) string {
+	t.Helper()
+	_, rest, ok := strings.Cut(content, "\n"+heading+"\n")
+	if !ok {
+		t.Fatalf("there is no heading %q", heading)
+	}
+	level := strings.Count(strings.SplitN(heading, " ", 2)[0], "#")
+	if end := regexp.MustCompile(fmt.Sprintf(`(?m)^#{1,%d} `, level)).FindStringIndex(rest); end != nil {
+		rest = rest[:end[0]]
+	}
+	return rest
+}

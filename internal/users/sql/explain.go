@@ -1,0 +1,193 @@
+// Copyright The Tokenward Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package sql
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"unicode"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/tokenward/tokenward/internal/outbound"
+	"github.com/tokenward/tokenward/internal/users"
+)
+
+// maxQuoted bounds what is repeated of a database's own words, in runes.
+const maxQuoted = 160
+
+// explain turns an error of a driver into one that may be shown. What drivers and
+// servers say holds users, hosts and the values of parameters, so none of it is kept
+// but what a server says about the text of a query while it is prepared: no values
+// are there yet.
+//
+// The name is the query's; empty while there is none.
+func explain(err error, name string, preparing bool) error {
+	var known *users.UnavailableError
+	if err == nil || errors.As(err, &known) {
+		return err
+	}
+	if errors.Is(err, context.Canceled) {
+		return fmt.Errorf("ask the user database: %w", context.Canceled)
+	}
+	fault, detail := explainConnection(err)
+	if fault == "" {
+		fault, detail = explainServer(err, name, preparing)
+	}
+	if fault == "" {
+		fault, detail = users.FaultUnavailable, "the database does not answer as it should"
+	}
+	return &users.UnavailableError{Fault: fault, Detail: detail}
+}
+
+// mistake is an error in what the policy says.
+func mistake(fault users.Fault, format string, args ...any) *users.UnavailableError {
+	return &users.UnavailableError{Fault: fault, Detail: fmt.Sprintf(format, args...)}
+}
+
+func explainConnection(err error) (users.Fault, string) {
+	var refused *outbound.RefusedError
+	var certificate *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	var alert tls.AlertError
+	var dns *net.DNSError
+	var op *net.OpError
+	var network net.Error
+	switch {
+	case errors.As(err, &refused):
+		return users.FaultAddress, "dsn: " + refused.Error()
+	case errors.As(err, &certificate):
+		return users.FaultTLS, "the database's certificate is not trusted: " + certificateProblem(err)
+	case errors.As(err, &record), errors.As(err, &alert):
+		return users.FaultTLS, "the database and the issuer do not agree on TLS"
+	case errors.Is(err, mysql.ErrNoTLS), strings.Contains(err.Error(), "server refused TLS connection"): // pgx has no value for it
+		return users.FaultTLS, "the database offers no TLS: turn it on there, or turn it off in the dsn"
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return users.FaultAddress, "dsn: the host does not resolve"
+	case errors.As(err, &dns):
+		return users.FaultUnavailable, "dsn: the host cannot be resolved for now"
+	case errors.As(err, &op) && op.Op == "dial":
+		return users.FaultAddress, "dsn: nothing answers at the address"
+	case errors.Is(err, errTooMuch):
+		return users.FaultAnswer, fmt.Sprintf("the database sends more than %d bytes for one query: select fewer columns, and one row", maxExchange)
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
+		return users.FaultTimeout, "the database does not answer in time"
+	}
+	return "", ""
+}
+
+// certificateProblem says it in words of ours, as those of crypto/x509 name hosts.
+func certificateProblem(err error) string {
+	var host x509.HostnameError
+	var authority x509.UnknownAuthorityError
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &host):
+		return "it is not for the host of the dsn"
+	case errors.As(err, &authority):
+		return "it was not issued by the given CA, or by one that the system trusts"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "it has expired, or is not valid yet"
+	}
+	return "it is not valid"
+}
+
+func explainServer(err error, name string, preparing bool) (users.Fault, string) {
+	var postgres *pgconn.PgError
+	var my *mysql.MySQLError
+	words := ""
+	switch {
+	case errors.As(err, &postgres):
+		if preparing {
+			words = quote(postgres.Message)
+		}
+		return explainPostgres(postgres.Code, name, words)
+	case errors.As(err, &my):
+		if preparing {
+			words = quote(my.Message)
+		}
+		return explainMySQL(my.Number, name, words)
+	case errors.Is(err, mysql.ErrCleartextPassword), errors.Is(err, mysql.ErrOldPassword), errors.Is(err, mysql.ErrNativePassword), errors.Is(err, mysql.ErrUnknownPlugin):
+		return users.FaultCredentials, "dsn: the database asks for a kind of authentication that is not supported, or not safe: give the user another one"
+	}
+	return "", ""
+}
+
+const (
+	badCredentials = "dsn: the database refuses the user or the password"
+	noDatabase     = "dsn: the database does not exist on the server"
+	tooMany        = "the database has no connection left for the issuer"
+)
+
+// explainPostgres reads a SQLSTATE, PostgreSQL documentation, appendix A.
+func explainPostgres(code, name, words string) (users.Fault, string) {
+	switch code {
+	case "28P01", "28000":
+		return users.FaultCredentials, badCredentials
+	case "3D000":
+		return users.FaultSchema, noDatabase
+	case "53300":
+		return users.FaultUnavailable, tooMany
+	case "57014":
+		return users.FaultTimeout, "the database does not answer in time"
+	case "42501":
+		return users.FaultSchema, fmt.Sprintf("%s.query: the user of the dsn may not read all that it names: grant SELECT", name)
+	case "42P01":
+		return users.FaultSchema, fmt.Sprintf("%s.query: names a table that the database does not have%s", name, words)
+	case "42703":
+		return users.FaultSchema, fmt.Sprintf("%s.query: names a column that the table does not have%s", name, words)
+	}
+	switch code[:min(2, len(code))] {
+	case "42", "26", "0A":
+		return users.FaultSchema, fmt.Sprintf("%s.query: the database does not understand it%s", name, words)
+	case "22":
+		return users.FaultSchema, fmt.Sprintf("%s.query: a value does not fit the type that it is compared with or converted to", name)
+	}
+	return "", ""
+}
+
+// explainMySQL reads an error number, MySQL documentation, server error message reference.
+func explainMySQL(number uint16, name, words string) (users.Fault, string) {
+	switch number {
+	case 1044:
+		return users.FaultCredentials, "dsn: the user has no rights in the database, or there is no such database"
+	case 1045, 1698, 1251, 1862, 4151:
+		return users.FaultCredentials, badCredentials
+	case 1049:
+		return users.FaultSchema, noDatabase
+	case 1040, 1203, 1226:
+		return users.FaultUnavailable, tooMany
+	case 1317, 1969, 3024:
+		return users.FaultTimeout, "the database does not answer in time"
+	case 1142, 1143, 1370:
+		return users.FaultSchema, fmt.Sprintf("%s.query: the user of the dsn may not read all that it names: grant SELECT", name)
+	case 1146: // the words would name the database
+		return users.FaultSchema, fmt.Sprintf("%s.query: names a table that the database does not have", name)
+	case 1054:
+		return users.FaultSchema, fmt.Sprintf("%s.query: names a column that the table does not have%s", name, words)
+	case 1064, 1149, 1295, 1305, 1052, 1055, 1109:
+		return users.FaultSchema, fmt.Sprintf("%s.query: the database does not understand it%s", name, words)
+	}
+	return "", ""
+}
+
+// quote is what a server says, in one line and bounded.
+func quote(words string) string {
+	clean := []rune(strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, strings.ToValidUTF8(words, "")))
+	if len(clean) > maxQuoted {
+		clean = append(clean[:maxQuoted], '…')
+	}
+	return " (" + string(clean) + ")"
+}

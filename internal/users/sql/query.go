@@ -1,0 +1,199 @@
+// Copyright The Tokenward Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package sql
+
+import (
+	"context"
+	databasesql "database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/tokenward/tokenward/internal/users"
+)
+
+// query is one of the two of a source, prepared when it is first needed. database/sql
+// prepares it again on each new connection.
+type query struct {
+	db *databasesql.DB
+	// name in the policy: authenticate or lookup.
+	name string
+	text string
+	// parameters is how many placeholders the text must have.
+	parameters int
+
+	mu       sync.Mutex
+	prepared *databasesql.Stmt
+}
+
+// one is what a query found.
+type one struct {
+	columns []column
+	// values are nil when there is no row.
+	values []any
+}
+
+type column struct {
+	name string
+	// kind is the database's name of the type, in upper case.
+	kind string
+}
+
+// errValue says that PostgreSQL could not read a parameter as a value of the type that
+// it is compared with: there is no row with such a value.
+var errValue = errors.New("a value does not fit its type")
+
+// run returns at most one row. More are an error. The error is [errValue] or fit to be shown.
+func (q *query) run(ctx context.Context, arguments []any) (one, error) {
+	for again := false; ; again = true {
+		prepared, err := q.prepare(ctx)
+		if err != nil {
+			return one{}, err
+		}
+		found, err := q.read(ctx, prepared, arguments)
+		switch {
+		case err == nil:
+			return found, nil
+		case isStale(err) && !again:
+			q.forget(prepared)
+		case isValue(err):
+			return one{}, errValue
+		default:
+			return one{}, explain(err, q.name, false)
+		}
+	}
+}
+
+func (q *query) prepare(ctx context.Context) (*databasesql.Stmt, error) {
+	q.mu.Lock()
+	prepared := q.prepared
+	q.mu.Unlock()
+	if prepared != nil {
+		return prepared, nil
+	}
+	if err := q.countParameters(ctx); err != nil {
+		return nil, err
+	}
+	prepared, err := q.db.PrepareContext(ctx, q.text)
+	if err != nil {
+		return nil, explain(err, q.name, true)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.prepared != nil { // another caller was faster
+		_ = prepared.Close()
+		return q.prepared, nil
+	}
+	q.prepared = prepared
+	return prepared, nil
+}
+
+// countParameters has the database count the placeholders, as counting them here
+// would mean to understand the query.
+func (q *query) countParameters(ctx context.Context) error {
+	conn, err := q.db.Conn(ctx)
+	if err != nil {
+		return explain(err, q.name, false)
+	}
+	defer func() { _ = conn.Close() }()
+	count := 0
+	err = conn.Raw(func(raw any) error {
+		preparer, ok := raw.(driver.ConnPrepareContext)
+		if !ok {
+			return errors.New("the driver prepares nothing")
+		}
+		prepared, err := preparer.PrepareContext(ctx, q.text)
+		if err != nil {
+			return err
+		}
+		count = prepared.NumInput()
+		return prepared.Close()
+	})
+	if err != nil {
+		return explain(err, q.name, true)
+	}
+	if count != q.parameters {
+		return mistake(users.FaultSchema, "%s.query: has %d placeholders, but there %s", q.name, count, plural(q.parameters))
+	}
+	return nil
+}
+
+func plural(n int) string {
+	if n == 1 {
+		return "is 1 parameter"
+	}
+	return fmt.Sprintf("are %d parameters", n)
+}
+
+// forget drops a statement that the server does not know any more, or whose tables
+// have changed.
+func (q *query) forget(prepared *databasesql.Stmt) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.prepared == prepared {
+		q.prepared = nil
+		_ = prepared.Close()
+	}
+}
+
+func (q *query) read(ctx context.Context, prepared *databasesql.Stmt, arguments []any) (_ one, err error) {
+	rows, err := prepared.QueryContext(ctx, arguments...)
+	if err != nil {
+		return one{}, err
+	}
+	defer func() {
+		// Closing reads what is left, and only then is it known whether all went well.
+		if closing := rows.Close(); err == nil && closing != nil {
+			err = closing
+		}
+	}()
+	types, err := rows.ColumnTypes()
+	if err != nil {
+		return one{}, err
+	}
+	var found one
+	for _, t := range types {
+		found.columns = append(found.columns, column{name: t.Name(), kind: t.DatabaseTypeName()})
+	}
+	if !rows.Next() {
+		return found, rows.Err()
+	}
+	values := make([]any, len(types))
+	targets := make([]any, len(types))
+	for i := range values {
+		targets[i] = &values[i]
+	}
+	if err := rows.Scan(targets...); err != nil {
+		return one{}, err
+	}
+	if rows.Next() {
+		return one{}, mistake(users.FaultAnswer, "%s.query: found more than one row for one user: nobody is let in until it finds exactly one", q.name)
+	}
+	found.values = values
+	return found, rows.Err()
+}
+
+// isStale: 26000 is a statement that a connection pool or DISCARD ALL has removed,
+// 0A000 comes when a table has changed under it.
+func isStale(err error) bool {
+	var postgres *pgconn.PgError
+	return errors.As(err, &postgres) && (postgres.Code == "26000" || postgres.Code == "0A000")
+}
+
+// isValue: invalid text representation, out of range, malformed or overflowing dates,
+// characters that the database cannot store. MySQL converts whatever it gets.
+func isValue(err error) bool {
+	var postgres *pgconn.PgError
+	if !errors.As(err, &postgres) {
+		return false
+	}
+	switch postgres.Code {
+	case "22P02", "22003", "22007", "22008", "22021", "22P05":
+		return true
+	}
+	return false
+}

@@ -198,3 +198,16 @@ func (b *lockedBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.buffer.String()
 }
+
+// writeFor writes a file that the server, whichever user it runs as, may read and write.
+func writeFor(tb testing.TB, path string, content []byte) {
+	tb.Helper()
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	if id := unprivileged(tb); id != nil {
+		if err := os.Chown(path, int(id.Uid), int(id.Gid)); err != nil {
+			tb.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,17 @@
+-- Copyright The Tokenward Authors.
+-- SPDX-License-Identifier: Apache-2.0
+--
+-- create stores a session that is not there yet.
+-- KEYS: session. ARGV: its version, the record, ms to live.
+-- Returns 'created' or 'exists'.
+local raw = redis.call('GET', KEYS[1])
+if raw then
+  -- The client sends a command again when the connection broke before the answer.
+  local version, prior = string.match(raw, '^%d+ (%S+) (%S+) ')
+  if version == ARGV[1] or prior == ARGV[1] then
+    return 'created'
+  end
+  return 'exists'
+end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 'created'

@@ -5,18 +5,14 @@ package sql
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"unicode"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/tokenward/tokenward/internal/outbound"
 	"github.com/tokenward/tokenward/internal/users"
 )
 
@@ -53,50 +49,16 @@ func mistake(fault users.Fault, format string, args ...any) *users.UnavailableEr
 }
 
 func explainConnection(err error) (users.Fault, string) {
-	var refused *outbound.RefusedError
-	var certificate *tls.CertificateVerificationError
-	var record tls.RecordHeaderError
-	var alert tls.AlertError
-	var dns *net.DNSError
-	var op *net.OpError
-	var network net.Error
 	switch {
-	case errors.As(err, &refused):
-		return users.FaultAddress, "dsn: " + refused.Error()
-	case errors.As(err, &certificate):
-		return users.FaultTLS, "the database's certificate is not trusted: " + certificateProblem(err)
-	case errors.As(err, &record), errors.As(err, &alert):
-		return users.FaultTLS, "the database and the issuer do not agree on TLS"
 	case errors.Is(err, mysql.ErrNoTLS), strings.Contains(err.Error(), "server refused TLS connection"): // pgx has no value for it
-		return users.FaultTLS, "the database offers no TLS: turn it on there, or turn it off in the dsn"
-	case errors.As(err, &dns) && dns.IsNotFound:
-		return users.FaultAddress, "dsn: the host does not resolve"
-	case errors.As(err, &dns):
-		return users.FaultUnavailable, "dsn: the host cannot be resolved for now"
-	case errors.As(err, &op) && op.Op == "dial":
-		return users.FaultAddress, "dsn: nothing answers at the address"
+		return users.FaultTLS, "dsn: the database offers no TLS: turn it on there, or turn it off in the dsn"
 	case errors.Is(err, errTooMuch):
 		return users.FaultAnswer, fmt.Sprintf("the database sends more than %d bytes for one query: select fewer columns, and one row", maxExchange)
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
-		return users.FaultTimeout, "the database does not answer in time"
+	}
+	if e, ok := users.ConnectionFault(err); ok {
+		return e.Fault, "dsn: " + e.Detail
 	}
 	return "", ""
-}
-
-// certificateProblem says it in words of ours, as those of crypto/x509 name hosts.
-func certificateProblem(err error) string {
-	var host x509.HostnameError
-	var authority x509.UnknownAuthorityError
-	var invalid x509.CertificateInvalidError
-	switch {
-	case errors.As(err, &host):
-		return "it is not for the host of the dsn"
-	case errors.As(err, &authority):
-		return "it was not issued by the given CA, or by one that the system trusts"
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return "it has expired, or is not valid yet"
-	}
-	return "it is not valid"
 }
 
 func explainServer(err error, name string, preparing bool) (users.Fault, string) {
@@ -136,7 +98,7 @@ func explainPostgres(code, name, words string) (users.Fault, string) {
 	case "53300":
 		return users.FaultUnavailable, tooMany
 	case "57014":
-		return users.FaultTimeout, "the database does not answer in time"
+		return users.FaultTimeout, "dsn: the server does not answer in time"
 	case "42501":
 		return users.FaultSchema, fmt.Sprintf("%s.query: the user of the dsn may not read all that it names: grant SELECT", name)
 	case "42P01":
@@ -165,7 +127,7 @@ func explainMySQL(number uint16, name, words string) (users.Fault, string) {
 	case 1040, 1203, 1226:
 		return users.FaultUnavailable, tooMany
 	case 1317, 1969, 3024:
-		return users.FaultTimeout, "the database does not answer in time"
+		return users.FaultTimeout, "dsn: the server does not answer in time"
 	case 1142, 1143, 1370:
 		return users.FaultSchema, fmt.Sprintf("%s.query: the user of the dsn may not read all that it names: grant SELECT", name)
 	case 1146: // the words would name the database

@@ -17,7 +17,7 @@ import (
 const mysqlForm = "write user:password@tcp(host:3306)/database?tls=true"
 
 func mysqlConnector(o Options) (driver.Connector, error) {
-	base, parameters := cutMySQLParameters(o.DSN.text)
+	base, parameters := cutMySQLParameters(strings.TrimSpace(o.DSN.Reveal()))
 	config, err := mysql.ParseDSN(base)
 	switch {
 	case err != nil:

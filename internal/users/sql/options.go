@@ -72,7 +72,13 @@ type Lookup struct {
 // Options of a [Source]. Driver, DSN, the queries, Hasher and Dial are required.
 type Options struct {
 	Driver Driver
-	DSN    DSN
+	// DSN is where the database is and who we are there.
+	//
+	// postgres: postgres://user:password@host:5432/database?sslmode=verify-full, or the
+	// keyword form. mysql: user:password@tcp(host:3306)/database?tls=true. TLS with a
+	// verified certificate is the default, sslmode=disable and tls=false turn it off, and
+	// there is nothing in between.
+	DSN users.Credential
 	// CA is a bundle in PEM that the server's certificate must come from; the
 	// system's when empty.
 	CA           []byte

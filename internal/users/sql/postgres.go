@@ -33,7 +33,7 @@ func postgresKeys() []string {
 }
 
 func postgresConnector(o Options) (driver.Connector, error) {
-	config, err := pgx.ParseConfigWithOptions(o.DSN.text, pgx.ParseConfigOptions{
+	config, err := pgx.ParseConfigWithOptions(strings.TrimSpace(o.DSN.Reveal()), pgx.ParseConfigOptions{
 		ParseConfigOptions: pgconn.ParseConfigOptions{ConnStringAllowedKeys: postgresKeys()},
 	})
 	if err != nil {

@@ -18,14 +18,17 @@ const maxExchange = 1 << 20
 
 var errTooMuch = errors.New("the server sends more than an answer about one user can be")
 
+type dialer = func(ctx context.Context, network, address string) (net.Conn, error)
+
 // cappedDial wraps a dialler, so that its connections end when a server sends too much.
-func cappedDial(dial func(context.Context, string, string) (net.Conn, error)) func(context.Context, string, string) (net.Conn, error) {
+// Each time is counted in cuts.
+func cappedDial(dial dialer, cuts *atomic.Int64) dialer {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}
-		c := &capped{Conn: conn}
+		c := &capped{Conn: conn, cuts: cuts}
 		c.left.Store(maxExchange)
 		return c, nil
 	}
@@ -35,10 +38,12 @@ func cappedDial(dial func(context.Context, string, string) (net.Conn, error)) fu
 type capped struct {
 	net.Conn
 	left atomic.Int64
+	cuts *atomic.Int64
 }
 
 func (c *capped) Read(p []byte) (int, error) {
 	if c.left.Load() <= 0 {
+		c.cuts.Add(1)
 		return 0, errTooMuch
 	}
 	n, err := c.Conn.Read(p)

@@ -49,11 +49,8 @@ func mistake(fault users.Fault, format string, args ...any) *users.UnavailableEr
 }
 
 func explainConnection(err error) (users.Fault, string) {
-	switch {
-	case errors.Is(err, mysql.ErrNoTLS), strings.Contains(err.Error(), "server refused TLS connection"): // pgx has no value for it
+	if errors.Is(err, mysql.ErrNoTLS) || strings.Contains(err.Error(), "server refused TLS connection") { // pgx has no value for it
 		return users.FaultTLS, "dsn: the database offers no TLS: turn it on there, or turn it off in the dsn"
-	case errors.Is(err, errTooMuch):
-		return users.FaultAnswer, fmt.Sprintf("the database sends more than %d bytes for one query: select fewer columns, and one row", maxExchange)
 	}
 	if e, ok := users.ConnectionFault(err); ok {
 		return e.Fault, "dsn: " + e.Detail

@@ -16,7 +16,7 @@ import (
 
 const mysqlForm = "write user:password@tcp(host:3306)/database?tls=true"
 
-func mysqlConnector(o Options) (driver.Connector, error) {
+func mysqlConnector(o Options, dial dialer) (driver.Connector, error) {
 	base, parameters := cutMySQLParameters(strings.TrimSpace(o.DSN.Reveal()))
 	config, err := mysql.ParseDSN(base)
 	switch {
@@ -37,6 +37,7 @@ func mysqlConnector(o Options) (driver.Connector, error) {
 	if err := secureMySQL(config, encrypted, o); err != nil {
 		return nil, err
 	}
+	config.DialFunc = dial
 	connector, err := mysql.NewConnector(config)
 	if err != nil {
 		return nil, errors.New("dsn: is not one that the MySQL driver takes: " + mysqlForm)
@@ -118,6 +119,5 @@ func secureMySQL(config *mysql.Config, encrypted bool, o Options) error {
 	config.AllowFallbackToPlaintext = false
 	config.AllowOldPasswords = false
 	config.Logger = &mysql.NopLogger{} // errors are returned; the default writes to stderr
-	config.DialFunc = cappedDial(o.Dial)
 	return nil
 }

@@ -32,7 +32,7 @@ func postgresKeys() []string {
 	}
 }
 
-func postgresConnector(o Options) (driver.Connector, error) {
+func postgresConnector(o Options, dial dialer) (driver.Connector, error) {
 	config, err := pgx.ParseConfigWithOptions(strings.TrimSpace(o.DSN.Reveal()), pgx.ParseConfigOptions{
 		ParseConfigOptions: pgconn.ParseConfigOptions{ConnStringAllowedKeys: postgresKeys()},
 	})
@@ -45,10 +45,10 @@ func postgresConnector(o Options) (driver.Connector, error) {
 	if err := securePostgres(&config.Config, o); err != nil {
 		return nil, err
 	}
-	config.DialFunc = cappedDial(o.Dial)
+	config.DialFunc = pgconn.DialFunc(dial)
 	config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		f := pgproto3.NewFrontend(r, w)
-		f.SetMaxBodyLen(maxExchange)
+		f.SetMaxBodyLen(maxExchange) // a message is given memory before it is read
 		return f
 	}
 	config.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {

@@ -10,8 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/tokenward/tokenward/internal/users"
 )
@@ -20,6 +23,8 @@ import (
 // prepares it again on each new connection.
 type query struct {
 	db *databasesql.DB
+	// cuts counts the connections that were ended because too much came.
+	cuts *atomic.Int64
 	// name in the policy: authenticate or lookup.
 	name string
 	text string
@@ -43,8 +48,8 @@ type column struct {
 	kind string
 }
 
-// errValue says that PostgreSQL could not read a parameter as a value of the type that
-// it is compared with: there is no row with such a value.
+// errValue says that the database could not make of a parameter what it is compared
+// with: there is no row with such a value.
 var errValue = errors.New("a value does not fit its type")
 
 // run returns at most one row. More are an error. The error is [errValue] or fit to be shown.
@@ -54,7 +59,9 @@ func (q *query) run(ctx context.Context, arguments []any) (one, error) {
 		if err != nil {
 			return one{}, err
 		}
+		cuts := q.cuts.Load()
 		found, err := q.read(ctx, prepared, arguments)
+		var long *pgproto3.ExceededMaxBodyLenErr
 		switch {
 		case err == nil:
 			return found, nil
@@ -62,6 +69,10 @@ func (q *query) run(ctx context.Context, arguments []any) (one, error) {
 			q.forget(prepared)
 		case isValue(err):
 			return one{}, errValue
+		case q.cuts.Load() > cuts, errors.As(err, &long):
+			// Drivers do not pass the connection's own error on. With luck it was another query's,
+			// which is as much to be mended.
+			return one{}, mistake(users.FaultAnswer, "%s.query: the database sends more than %d bytes for it: select fewer columns, and one row", q.name, maxExchange)
 		default:
 			return one{}, explain(err, q.name, false)
 		}
@@ -184,16 +195,23 @@ func isStale(err error) bool {
 	return errors.As(err, &postgres) && (postgres.Code == "26000" || postgres.Code == "0A000")
 }
 
-// isValue: invalid text representation, out of range, malformed or overflowing dates,
-// characters that the database cannot store. MySQL converts whatever it gets.
+// isValue: with PostgreSQL invalid text representation, out of range, malformed or
+// overflowing dates, characters that the database cannot store. MySQL converts
+// whatever it gets, but for characters that the column's character set does not have.
 func isValue(err error) bool {
 	var postgres *pgconn.PgError
-	if !errors.As(err, &postgres) {
-		return false
+	if errors.As(err, &postgres) {
+		switch postgres.Code {
+		case "22P02", "22003", "22007", "22008", "22021", "22P05":
+			return true
+		}
 	}
-	switch postgres.Code {
-	case "22P02", "22003", "22007", "22008", "22021", "22P05":
-		return true
+	var my *mysql.MySQLError
+	if errors.As(err, &my) {
+		switch my.Number {
+		case 1267, 3854, 3988:
+			return true
+		}
 	}
 	return false
 }

@@ -60,11 +60,13 @@ func New(options Options) (*Source, error) {
 		return nil, err
 	}
 	var connector driver.Connector
+	cuts := &atomic.Int64{}
+	dial := cappedDial(o.Dial, cuts)
 	switch o.Driver {
 	case Postgres:
-		connector, err = postgresConnector(o)
+		connector, err = postgresConnector(o, dial)
 	case MySQL:
-		connector, err = mysqlConnector(o)
+		connector, err = mysqlConnector(o, dial)
 	default:
 		err = fmt.Errorf("driver: %q is not one: write %s or %s", o.Driver, Postgres, MySQL)
 	}
@@ -79,8 +81,8 @@ func New(options Options) (*Source, error) {
 	s := &Source{
 		db: db, hasher: o.Hasher, fields: o.fields(), parameters: slices.Clone(o.Authenticate.Parameters),
 		numeric: o.Driver == MySQL, timeout: o.QueryTimeout, now: o.Now,
-		authenticate:   &query{db: db, name: "authenticate", text: o.Authenticate.Query, parameters: len(o.Authenticate.Parameters)},
-		lookup:         &query{db: db, name: "lookup", text: o.Lookup.Query, parameters: 1},
+		authenticate:   &query{db: db, cuts: cuts, name: "authenticate", text: o.Authenticate.Query, parameters: len(o.Authenticate.Parameters)},
+		lookup:         &query{db: db, cuts: cuts, name: "lookup", text: o.Lookup.Query, parameters: 1},
 		authenticating: layout{subject: o.Subject},
 		lookingUp:      layout{subject: o.Subject},
 	}
@@ -97,11 +99,8 @@ func New(options Options) (*Source, error) {
 
 // Close ends the connections. Queries that run are waited for; later ones are an
 // outage to their callers.
-func (s *Source) Close() error {
-	if err := s.db.Close(); err != nil {
-		return errors.New("close the user database") // a driver's words may hold the DSN
-	}
-	return nil
+func (s *Source) Close() {
+	_ = s.db.Close() // fails for connections that are broken already, which is all the same
 }
 
 // Authenticate implements [users.Source]. With a password exactly one hash is computed,
@@ -136,10 +135,12 @@ func (s *Source) find(ctx context.Context, fields map[string]string) (*record, e
 		arguments[i] = fields[name]
 	}
 	row, err := s.run(ctx, s.authenticate, s.authenticating, arguments)
-	if err != nil || row == nil {
-		if errors.Is(err, errValue) {
-			err = nil
-		}
+	switch {
+	case errors.Is(err, errValue) && s.numeric && isASCII(arguments):
+		return nil, mistake(users.FaultSchema, "authenticate.query: compares columns of different collations")
+	case errors.Is(err, errValue):
+		return nil, nil //nolint:nilnil // no user and no error
+	case err != nil || row == nil:
 		return nil, err
 	}
 	if s.numeric {
@@ -151,6 +152,19 @@ func (s *Source) find(ctx context.Context, fields map[string]string) (*record, e
 		}
 	}
 	return row, nil
+}
+
+// isASCII: every character set of MySQL has these characters.
+func isASCII(arguments []any) bool {
+	for _, argument := range arguments {
+		text, _ := argument.(string)
+		for _, c := range []byte(text) {
+			if c >= utf8.RuneSelf {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // verify computes one hash, if there is a password at all: the user's or a dummy.

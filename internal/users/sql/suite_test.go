@@ -1,0 +1,468 @@
+// Copyright The Tokenward Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package sql_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/tokenward/tokenward/internal/users"
+	"github.com/tokenward/tokenward/internal/users/password"
+	"github.com/tokenward/tokenward/internal/users/sql"
+)
+
+func TestPostgreSQL(t *testing.T) { suite(t, postgres(t)) }
+
+func TestMariaDB(t *testing.T) { suite(t, mariadb(t)) }
+
+// suite is what must hold with every database.
+func suite(t *testing.T, s *server) {
+	for name, test := range map[string]func(*testing.T, *server){
+		"login by id and phone number":                testPhone,
+		"login by id and password":                    testPassword,
+		"every kind of no computes one hash":          testEqualWork,
+		"no text is more than a value":                testHostile,
+		"lookup":                                      testLookup,
+		"two rows let nobody in":                      testTwoRows,
+		"mistakes in queries are told":                testMistakes,
+		"a lookup of something else is a mistake":     testLookupOfSomethingElse,
+		"a full queue is busy and no verdict":         testBusy,
+		"a table that changes is followed":            testChangedTable,
+		"an answer that is too large":                 testLarge,
+		"a query that takes too long":                 testSlow,
+		"a caller that gives up":                      testCancel,
+		"accounts, databases and tables that are off": testAccess,
+		"hundreds of logins at the same time":         testMany,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, s) })
+	}
+	t.Run("restarts under load", func(t *testing.T) { testRestart(t, s) }) // last: it disturbs all others
+}
+
+func testPhone(t *testing.T, s *server) {
+	source := open(t, s.options(s.people(t)))
+	if err := source.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got, err := source.Authenticate(t.Context(), byPhone("alice", "+82 10 1"))
+	want := users.User{Subject: "alice", Attributes: map[string]any{"id": "alice", "phone": "+82 10 1", "role": "admin"}}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Fatalf("alice: %v\n%s", err, diff)
+	}
+	for name, fields := range map[string]map[string]string{
+		"wrong phone":             byPhone("alice", "+82 10 2"),
+		"another user's":          byPhone("alice", "+82 10 2"),
+		"no such user":            byPhone("mallory", "+82 10 1"),
+		"disabled":                byPhone("bob", "+82 10 2"),
+		"an empty phone for none": byPhone("carol", ""),
+		"an empty id":             byPhone("", "+82 10 1"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			user, err := source.Authenticate(t.Context(), fields)
+			isNoUser(t, user, err)
+		})
+	}
+	var invalid *users.InvalidFieldsError
+	if _, err := source.Authenticate(t.Context(), byPassword("alice", "x")); !errors.As(err, &invalid) {
+		t.Errorf("other fields: %v", err)
+	} else if diff := cmp.Diff(&users.InvalidFieldsError{Missing: []string{"phone"}, Unknown: []string{"password"}, Expected: []string{"id", "phone"}}, invalid); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func testPassword(t *testing.T, s *server) {
+	o := s.withPassword(s.options(s.people(t)))
+	o.Authenticate.Query = s.query("SELECT * FROM users WHERE id = ?")
+	o.Lookup.Query = s.query("SELECT * FROM users WHERE id = ?")
+	source := open(t, o)
+	want := users.User{Subject: "alice", Attributes: map[string]any{"id": "alice", "phone": "+82 10 1", "role": "admin"}}
+	got, err := source.Authenticate(t.Context(), byPassword("alice", "wonderland"))
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Fatalf("alice, without the password: %v\n%s", err, diff)
+	}
+	got, err = source.Lookup(t.Context(), "alice")
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Fatalf("lookup, without the password: %v\n%s", err, diff)
+	}
+	if got, err := source.Lookup(t.Context(), "dave"); err != nil || fmt.Sprint(got) != fmt.Sprint(users.User{Subject: "dave", Attributes: map[string]any{"id": "dave", "phone": "+82 10 4", "role": "guest"}}) {
+		t.Errorf("a password that is no hash must not leave either: %v, %v", got, err)
+	}
+}
+
+// What is equal in all kinds of "no" is the work.
+func testEqualWork(t *testing.T, s *server) {
+	database := s.people(t)
+	o := s.withPassword(s.options(database))
+	hasher := &counter{pool: password.NewPool(4, 100, nil)}
+	o.Hasher = hasher
+	source := open(t, o)
+	if user, err := source.Authenticate(t.Context(), byPassword("mallory", "x")); err == nil {
+		t.Fatalf("%v", user)
+	}
+	if got := hasher.take(); len(got) != 1 || got[0] != password.DefaultCost() {
+		t.Errorf("before any hash was seen: %+v", got)
+	}
+	if _, err := source.Authenticate(t.Context(), byPassword("alice", "wonderland")); err != nil {
+		t.Fatal(err)
+	}
+	hasher.take()
+	cheap := password.Cost{BcryptCost: bcrypt.MinCost}
+	for name, fields := range map[string]map[string]string{
+		"wrong password":           byPassword("alice", "x"),
+		"empty password":           byPassword("alice", ""),
+		"the hash itself":          byPassword("alice", hash(t, "wonderland")),
+		"no such user":             byPassword("mallory", "wonderland"),
+		"empty id":                 byPassword("", "wonderland"),
+		"NUL in the id":            byPassword("alice\x00", "wonderland"),
+		"disabled, right password": byPassword("bob", "builder"),
+		"disabled, wrong password": byPassword("bob", "x"),
+		"NULL for a password":      byPassword("carol", ""),
+		"NULL, and any password":   byPassword("carol", "x"),
+		"password in plain":        byPassword("dave", "plain-"+canary),
+	} {
+		t.Run(name, func(t *testing.T) {
+			user, err := source.Authenticate(t.Context(), fields)
+			isNoUser(t, user, err)
+			if got := hasher.take(); len(got) != 1 || got[0] != cheap {
+				t.Errorf("hashes %+v, want one that costs what others' do", got)
+			}
+		})
+	}
+	report := source.Report()
+	if report.Unusable != 2 || !strings.Contains(report.Reason, "not an argon2id hash") || strings.Contains(report.Reason, canary) {
+		t.Errorf("report %+v, want the two users without a hash", report)
+	}
+	// Who logs in often does not decide what a dummy costs.
+	s.exec(t, database, "INSERT INTO users VALUES ('erin', '1', '"+hash(t, "e")+"', NULL, NULL)",
+		"INSERT INTO users VALUES ('frank', '1', '"+password.Hash("f")+"', NULL, NULL)")
+	for _, fields := range []map[string]string{byPassword("erin", "e"), byPassword("frank", "f"), byPassword("frank", "f"), byPassword("frank", "f")} {
+		if _, err := source.Authenticate(t.Context(), fields); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hasher.take()
+	if _, err := source.Authenticate(t.Context(), byPassword("mallory", "x")); err == nil {
+		t.Fatal("no error")
+	}
+	if got := hasher.take(); len(got) != 1 || got[0] != cheap {
+		t.Errorf("two users have bcrypt and one argon2id, but the dummy was %+v", got)
+	}
+}
+
+func testHostile(t *testing.T, s *server) {
+	database := s.people(t)
+	source := open(t, s.options(database))
+	passwords := open(t, s.withPassword(s.options(database)))
+	for _, text := range []string{
+		"' OR '1'='1", "alice' -- ", "alice'; DROP TABLE users; -- ", `alice\`, `\' OR 1=1 -- `, "alice' /*", "%", "_____", "ali%",
+		"alice\x00", "alice\xff", "\xed\xa0\x80", "0", "0x616c696365", "$1", "?", "NULL", "(SELECT 'alice')", "alice\n", strings.Repeat("a", 60_000), "\u202ealice",
+	} {
+		user, err := source.Authenticate(t.Context(), byPhone("alice", text))
+		isNoUser(t, user, err)
+		user, err = source.Authenticate(t.Context(), byPhone(text, "+82 10 1"))
+		isNoUser(t, user, err)
+		user, err = passwords.Authenticate(t.Context(), byPassword(text, "wonderland"))
+		isNoUser(t, user, err)
+	}
+	if _, err := source.Authenticate(t.Context(), byPhone("alice", "+82 10 1")); err != nil {
+		t.Errorf("afterwards alice: %v", err)
+	}
+}
+
+func testLookup(t *testing.T, s *server) {
+	database := s.people(t)
+	source := open(t, s.options(database))
+	if got, err := source.Lookup(t.Context(), "alice"); err != nil || got.Subject != "alice" || got.Attributes["role"] != "admin" {
+		t.Errorf("alice: %v, %v", got, err)
+	}
+	if got, err := source.Lookup(t.Context(), "bob"); !errors.Is(err, users.ErrDisabled) || got.Subject != "" {
+		t.Errorf("bob, who is disabled: %v, %v", got, err)
+	}
+	if got, err := source.Lookup(t.Context(), "carol"); err != nil || cmp.Diff(map[string]any{"id": "carol", "phone": ""}, got.Attributes) != "" {
+		t.Errorf("carol, whose NULLs are absent: %v, %v", got, err)
+	}
+	user, err := source.Lookup(t.Context(), "mallory")
+	isNoUser(t, user, err)
+	s.exec(t, database, "UPDATE users SET disabled = TRUE WHERE id = 'alice'")
+	if _, err := source.Lookup(t.Context(), "alice"); !errors.Is(err, users.ErrDisabled) {
+		t.Errorf("alice, disabled now: %v", err)
+	}
+	s.exec(t, database, "DELETE FROM users WHERE id = 'alice'")
+	user, err = source.Lookup(t.Context(), "alice")
+	isNoUser(t, user, err)
+}
+
+func testTwoRows(t *testing.T, s *server) {
+	o := s.options(s.people(t))
+	clock := time.Unix(1_800_000_000, 0)
+	o.Now = func() time.Time { return clock }
+	o.Authenticate.Query = s.query("SELECT id, phone, role FROM users WHERE id = ? OR phone <> ?")
+	o.Lookup.Query = s.query("SELECT id FROM users WHERE id <> ?")
+	source := open(t, o)
+	if err := source.Check(t.Context()); err != nil {
+		t.Fatalf("before anybody logs in nothing shows it: %v", err)
+	}
+	_, err := source.Authenticate(t.Context(), byPhone("alice", "+82 10 1"))
+	isFault(t, err, users.FaultAnswer, "authenticate.query", "more than one row")
+	isFault(t, source.Check(t.Context()), users.FaultAnswer, "authenticate.query", "more than one row")
+	_, err = source.Lookup(t.Context(), "alice")
+	isFault(t, err, users.FaultAnswer, "lookup.query", "more than one row")
+	clock = clock.Add(time.Hour)
+	if err := source.Check(t.Context()); err != nil {
+		t.Errorf("an hour later: %v", err)
+	}
+}
+
+func testMistakes(t *testing.T, s *server) {
+	database := s.people(t)
+	for name, test := range map[string]struct {
+		change func(*sql.Options)
+		fault  users.Fault
+		says   []string
+	}{
+		"no such table": {func(o *sql.Options) {
+			o.Authenticate.Query = s.query("SELECT id FROM people WHERE id = ? AND phone = ?")
+		}, users.FaultSchema, []string{"authenticate.query", "table that the database does not have"}},
+		"no such table, lookup": {func(o *sql.Options) { o.Lookup.Query = s.query("SELECT id FROM people WHERE id = ?") }, users.FaultSchema, []string{"lookup.query", "table that"}},
+		"no such column":        {func(o *sql.Options) { o.Lookup.Query = s.query("SELECT id, rank_of FROM users WHERE id = ?") }, users.FaultSchema, []string{"lookup.query", "column that the table does not have", "rank_of"}},
+		"a query that is none":  {func(o *sql.Options) { o.Lookup.Query = s.query("SELEKT id FROM users WHERE id = ?") }, users.FaultSchema, []string{"lookup.query", "does not understand it", "SELEKT"}},
+		"two statements":        {func(o *sql.Options) { o.Lookup.Query = s.query("SELECT id FROM users WHERE id = ?; DROP TABLE users") }, users.FaultSchema, []string{"lookup.query", "does not understand it"}},
+		"too many placeholders": {func(o *sql.Options) { o.Lookup.Query = s.query("SELECT id FROM users WHERE id = ? AND phone = ?") }, users.FaultSchema, []string{"lookup.query", "2 placeholders", "1 parameter"}},
+		"too few placeholders":  {func(o *sql.Options) { o.Authenticate.Query = s.query("SELECT id FROM users WHERE id = ?") }, users.FaultSchema, []string{"authenticate.query", "1 placeholders", "2 parameters"}},
+		"no placeholder":        {func(o *sql.Options) { o.Lookup.Query = "SELECT id FROM users" }, users.FaultSchema, []string{"lookup.query", "0 placeholders"}},
+		"no subject": {func(o *sql.Options) {
+			o.Authenticate.Query = s.query("SELECT phone, id AS name FROM users WHERE id = ? AND phone = ?")
+		}, users.FaultAnswer, []string{"authenticate.query", `column "id"`}},
+		"no subject, lookup":      {func(o *sql.Options) { o.Lookup.Query = s.query("SELECT role FROM users WHERE id = ?") }, users.FaultAnswer, []string{"lookup.query", `column "id"`}},
+		"subject of another name": {func(o *sql.Options) { o.Subject = "uid" }, users.FaultAnswer, []string{`column "uid"`}},
+		"no password column": {func(o *sql.Options) {
+			*o = s.withPassword(*o)
+			o.Authenticate.Query = s.query("SELECT id FROM users WHERE id = ?")
+		}, users.FaultAnswer, []string{"authenticate.query", `column "password"`}},
+		"a column twice": {func(o *sql.Options) {
+			o.Lookup.Query = s.query("SELECT id, role AS r, phone AS r FROM users WHERE id = ?")
+		}, users.FaultAnswer, []string{"lookup.query", `column "r" twice`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := s.options(database)
+			test.change(&o)
+			source := open(t, o)
+			isFault(t, source.Check(t.Context()), test.fault, test.says...)
+			if !test.fault.Misconfigured() {
+				t.Error("nobody would be told")
+			}
+			// The same without Check having been there first.
+			source = open(t, o)
+			fields := byPhone("alice", "+82 10 1")
+			if o.Authenticate.Password != nil {
+				fields = byPassword("alice", "wonderland")
+			}
+			_, loginErr := source.Authenticate(t.Context(), fields)
+			_, lookupErr := source.Lookup(t.Context(), "alice")
+			if strings.HasPrefix(test.says[0], "lookup") {
+				isFault(t, lookupErr, test.fault, test.says...)
+			} else {
+				isFault(t, loginErr, test.fault, test.says...)
+			}
+		})
+	}
+	source := open(t, s.options(database))
+	if _, err := source.Authenticate(t.Context(), byPhone("alice", "+82 10 1")); err != nil {
+		t.Errorf("afterwards the table is as it was: %v", err)
+	}
+}
+
+func testLookupOfSomethingElse(t *testing.T, s *server) {
+	database := s.people(t)
+	s.exec(t, database, "INSERT INTO users VALUES ('eve', 'alice', NULL, 'guest', FALSE)")
+	o := s.options(database)
+	o.Lookup.Query = s.query("SELECT id FROM users WHERE phone = ?")
+	source := open(t, o)
+	_, err := source.Lookup(t.Context(), "alice")
+	isFault(t, err, users.FaultAnswer, "lookup.query", "another subject", `"id"`)
+}
+
+func testBusy(t *testing.T, s *server) {
+	o := s.withPassword(s.options(s.people(t)))
+	o.Hasher = &counter{err: password.ErrQueueFull}
+	source := open(t, o)
+	for _, id := range []string{"alice", "mallory"} {
+		if _, err := source.Authenticate(t.Context(), byPassword(id, "wonderland")); !errors.Is(err, users.ErrBusy) {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+}
+
+func testChangedTable(t *testing.T, s *server) {
+	database := s.people(t)
+	o := s.options(database)
+	o.Lookup.Query = s.query("SELECT * FROM users WHERE id = ?")
+	source := open(t, o)
+	for _, column := range []string{"", "added", "another"} {
+		if column != "" {
+			s.exec(t, database, "ALTER TABLE users ADD COLUMN "+column+" VARCHAR(10) DEFAULT 'new'")
+		}
+		for range 5 { // on whichever connections
+			got, err := source.Lookup(t.Context(), "alice")
+			if err != nil || column != "" && got.Attributes[column] != "new" {
+				t.Fatalf("with column %q: %v, %v", column, got, err)
+			}
+		}
+	}
+}
+
+func testLarge(t *testing.T, s *server) {
+	database := s.people(t)
+	for name, text := range map[string]string{
+		"one value of 8 MB": "SELECT id, REPEAT('x', 8000000) AS big FROM users WHERE id = ?",
+		"a million rows":    "SELECT u.id, a.id AS a, REPEAT('x', 10000) AS b FROM users u, users a, users b, users c, users d, users e, users f WHERE u.id = ?",
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := s.options(database)
+			o.Lookup.Query = s.query(text)
+			_, err := open(t, o).Lookup(t.Context(), "alice")
+			var unavailable *users.UnavailableError
+			if !errors.As(err, &unavailable) || unavailable.Fault != users.FaultAnswer {
+				t.Errorf("got %v", err)
+			}
+			keepsSecrets(t, err)
+		})
+	}
+}
+
+func testSlow(t *testing.T, s *server) {
+	o := s.options(s.people(t))
+	o.QueryTimeout = time.Second
+	o.MaxConnections = 2
+	sleep := "pg_sleep(60)::text"
+	if s.driver == sql.MySQL {
+		sleep = "SLEEP(60)"
+	}
+	o.Lookup.Query = s.query("SELECT id, " + sleep + " AS s FROM users WHERE id = ?")
+	source := open(t, o)
+	var wg sync.WaitGroup
+	for range 6 { // more than there are connections: waiting for one is bounded too
+		wg.Go(func() {
+			_, err := source.Lookup(t.Context(), "alice")
+			isFault(t, err, users.FaultTimeout, "in time")
+		})
+	}
+	wg.Wait()
+	if _, err := source.Authenticate(t.Context(), byPhone("alice", "+82 10 1")); err != nil {
+		t.Errorf("the others afterwards: %v", err)
+	}
+}
+
+func testCancel(t *testing.T, s *server) {
+	source := open(t, s.options(s.people(t)))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := source.Lookup(ctx, "alice")
+	if !errors.Is(err, context.Canceled) || errors.Is(err, users.ErrNoUser) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := source.Lookup(t.Context(), "alice"); err != nil {
+		t.Errorf("the next caller: %v", err)
+	}
+}
+
+func testAccess(t *testing.T, s *server) {
+	database := s.people(t)
+	grantable := map[sql.Driver][]string{
+		sql.Postgres: {"CREATE ROLE reader" + canary + " LOGIN PASSWORD '" + canary + "'"},
+		sql.MySQL:    {"CREATE USER 'reader" + canary + "'@'%' IDENTIFIED BY '" + canary + "'", "GRANT SELECT (phone) ON " + database + ".users TO 'reader" + canary + "'@'%'"},
+	}
+	s.exec(t, database, grantable[s.driver]...)
+	for name, test := range map[string]struct {
+		user, pass, database string
+		fault                users.Fault
+		says                 string
+	}{
+		"wrong password":    {s.user, canary, database, users.FaultCredentials, "refuses the user or the password"},
+		"no such account":   {"nobody" + canary, canary, database, users.FaultCredentials, "refuses the user or the password"},
+		"no such database":  {s.user, s.password, "nowhere" + canary, users.FaultSchema, "the database does not exist"},
+		"no right to read":  {"reader" + canary, canary, database, users.FaultSchema, "grant SELECT"},
+		"another's columns": {"reader" + canary, canary, database, users.FaultSchema, "authenticate.query"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := s.options(database)
+			o.DSN = users.NewCredential(s.dsn(test.user, test.pass, test.database))
+			source := open(t, o)
+			isFault(t, source.Check(t.Context()), test.fault, test.says)
+			_, err := source.Authenticate(t.Context(), byPhone("alice", canary))
+			isFault(t, err, test.fault, test.says)
+			_, err = source.Lookup(t.Context(), canary)
+			isFault(t, err, test.fault)
+		})
+	}
+}
+
+func testMany(t *testing.T, s *server) {
+	o := s.options(s.people(t))
+	o.MaxConnections = 4
+	source := open(t, o)
+	var wg sync.WaitGroup
+	for i := range 400 {
+		wg.Go(func() {
+			if i%2 == 0 {
+				if got, err := source.Authenticate(t.Context(), byPhone("alice", "+82 10 1")); err != nil || got.Subject != "alice" {
+					t.Errorf("alice: %v, %v", got, err)
+				}
+				return
+			}
+			user, err := source.Authenticate(t.Context(), byPhone("alice", "+82 10 2"))
+			isNoUser(t, user, err)
+		})
+	}
+	wg.Wait()
+}
+
+// While the server is away the answer is an outage, never "no such user", and
+// afterwards all is as before.
+func testRestart(t *testing.T, s *server) {
+	o := s.options(s.people(t))
+	o.QueryTimeout = 2 * time.Second
+	source := open(t, o)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				got, err := source.Lookup(t.Context(), "alice")
+				switch {
+				case errors.Is(err, users.ErrNoUser), errors.Is(err, users.ErrDisabled), err == nil && got.Subject != "alice":
+					t.Errorf("a verdict on the user: %v, %v", got, err)
+					return
+				case err != nil:
+					keepsSecrets(t, err)
+				}
+			}
+		})
+	}
+	for range 2 {
+		s.stop()
+		s.start(t)
+	}
+	close(stop)
+	wg.Wait()
+	for range 20 {
+		if _, err := source.Lookup(t.Context(), "alice"); err == nil {
+			return
+		}
+	}
+	t.Error("no lookup succeeds after the restart")
+}

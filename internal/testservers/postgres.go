@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strconv"
 	"sync/atomic"
@@ -111,6 +112,20 @@ func (p *PostgresServer) Kill() {
 func (p *PostgresServer) Restart(tb testing.TB) {
 	tb.Helper()
 	p.Stop()
+	p.Start(tb)
+}
+
+// Standby restarts it as a server in recovery, which answers queries but takes no
+// writes, or as a primary again.
+func (p *PostgresServer) Standby(tb testing.TB, standby bool) {
+	tb.Helper()
+	p.Stop()
+	signal := filepath.Join(p.data, "standby.signal")
+	if standby {
+		writeFor(tb, signal, nil)
+	} else if err := os.Remove(signal); err != nil {
+		tb.Fatal(err)
+	}
 	p.Start(tb)
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -138,6 +139,17 @@ func (c Config) connection() (*pgx.ConnConfig, error) {
 		dial = (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext
 	}
 	conn.DialFunc = dial
+	// The dialer resolves the name, and tries its addresses side by side.
+	conn.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
+	hosts := []string{conn.Host}
+	for _, other := range conn.Fallbacks {
+		hosts = append(hosts, other.Host)
+	}
+	for _, host := range hosts {
+		if network, _ := pgconn.NetworkAddress(host, conn.Port); network != "tcp" {
+			return nil, misconfigured("url leaves a host empty, or names a Unix socket; give the name of a host")
+		}
+	}
 	if mode == disable {
 		return conn, nil
 	}
@@ -170,8 +182,6 @@ func (c Config) address() (*url.URL, string, error) {
 		return nil, "", misconfigured("url must begin with postgres://")
 	case address.User.Username() == "" || address.Host == "" || database == "":
 		return nil, "", misconfigured("url must name user, host and database: postgres://user:password@host:port/database")
-	case strings.ContainsAny(address.Host, "/@"):
-		return nil, "", misconfigured("url names a Unix socket; a host name is needed")
 	}
 	query := address.Query()
 	for name := range query {

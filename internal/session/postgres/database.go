@@ -212,4 +212,3 @@ func sleep(ctx context.Context, d time.Duration) error {
 func around(d time.Duration) time.Duration {
 	return d/2 + rand.N(d) //nolint:gosec // spreads work, hides nothing
 }
-

@@ -107,8 +107,8 @@ func (f *feed) run() {
 
 // read takes over what was revoked since the last time.
 func (f *feed) read(ctx context.Context) error {
-	for {
-		news, counter, err := f.query(ctx)
+	for first := true; ; first = false {
+		news, counter, err := f.query(ctx, first)
 		if err != nil {
 			return err
 		}
@@ -121,7 +121,8 @@ func (f *feed) read(ctx context.Context) error {
 
 // query returns the next revocations, and the policy's last number as it was before:
 // all up to that one are among them, unless they are too many or no longer matter.
-func (f *feed) query(ctx context.Context) (news []revocation, counter int64, err error) {
+// A first query looks whether the database has gone back.
+func (f *feed) query(ctx context.Context, first bool) (news []revocation, counter int64, err error) {
 	s := f.store
 	err = s.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		news, counter = nil, 0
@@ -129,7 +130,9 @@ func (f *feed) query(ctx context.Context) (news []revocation, counter int64, err
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return err
 		}
-		f.rewind(counter)
+		if first {
+			f.rewind(counter)
+		}
 		rows, err := conn.Query(ctx, `SELECT id, revoked_at, forget_after, revocation FROM tokenward.sessions
 			WHERE policy = $1 AND revocation > $2 AND forget_after > $3 ORDER BY revocation LIMIT $4`,
 			string(s.policy), f.position(), s.now(), feedPage)

@@ -93,7 +93,7 @@ func migrate(ctx context.Context, conn *pgx.Conn, all []string) error {
 // EXISTS asks for the right to create one also where it exists.
 func createSchema(ctx context.Context, tx pgx.Tx) error {
 	var exists bool
-	if err := tx.QueryRow(ctx, "SELECT to_regnamespace('tokenward') IS NOT NULL").Scan(&exists); err != nil {
+	if err := tx.QueryRow(ctx, schemaExists).Scan(&exists); err != nil {
 		return err
 	}
 	if !exists {
@@ -105,13 +105,21 @@ func createSchema(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
+// These ask the catalog's tables. Functions such as to_regclass answer from a cache,
+// which may be older than the lock that we have waited for.
+const (
+	schemaExists = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'tokenward')"
+	tableExists  = `SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+		WHERE n.nspname = 'tokenward' AND c.relname = 'migrations')`
+)
+
 // schemaVersion is 0 where there is no schema.
 func schemaVersion(ctx context.Context, from interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 },
 ) (version int, err error) {
 	var exists bool
-	if err := from.QueryRow(ctx, "SELECT to_regclass('tokenward.migrations') IS NOT NULL").Scan(&exists); err != nil || !exists {
+	if err := from.QueryRow(ctx, tableExists).Scan(&exists); err != nil || !exists {
 		return 0, err
 	}
 	err = from.QueryRow(ctx, "SELECT coalesce(max(version), 0) FROM tokenward.migrations").Scan(&version)

@@ -1,0 +1,287 @@
+// Copyright The Tokenward Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tokenward/tokenward/internal/session/storetest"
+	"github.com/tokenward/tokenward/internal/testservers"
+)
+
+// canary is in every secret part of a URL, to be looked for in all that is said.
+const canary = "k4n4rienv0gel"
+
+// to has every connection go to the server, whatever host the URL names.
+func to(server *testservers.PostgresServer) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, network, _ string) (net.Conn, error) {
+		var dialer net.Dialer
+		return dialer.DialContext(ctx, network, net.JoinHostPort(server.Host, fmt.Sprint(server.Port)))
+	}
+}
+
+func TestCheckSaysWhatIsWrong(t *testing.T) {
+	plain, secure := testservers.Postgres(t), testservers.Postgres(t, testservers.PostgresTLS())
+	database := plain.Database(t)
+	plain.Exec(t, "postgres", "CREATE ROLE weak"+canary+" LOGIN PASSWORD '"+canary+"'")
+	plain.Exec(t, "postgres", "CREATE ROLE owner LOGIN PASSWORD '"+canary+"'")
+	newer, foreign, given := plain.Database(t), plain.Database(t), plain.Database(t)
+	if err := open(t, testConfig(plain, newer)).Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	plain.Exec(t, newer, "INSERT INTO tokenward.migrations (version) VALUES (999)")
+	if err := open(t, testConfig(plain, foreign)).Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	plain.Exec(t, given, "CREATE SCHEMA tokenward AUTHORIZATION owner")
+	readOnly := plain.Database(t)
+	plain.Exec(t, "postgres", "ALTER DATABASE "+readOnly+" SET default_transaction_read_only = on")
+	secureDatabase := secure.Database(t)
+
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = silent.Close() })
+	unused, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := unused.Addr().String()
+	_ = unused.Close()
+
+	tests := map[string]struct {
+		config Config
+		kind   Kind // empty: good
+	}{
+		"a good address":                  {Config{URL: Secret(plain.URL(database))}, ""},
+		"a good address with TLS":         {Config{URL: Secret(secure.URL(secureDatabase)), CA: secure.CA}, ""},
+		"a schema made by the owner":      {Config{URL: Secret(plain.URLFor("owner", canary, given))}, ""},
+		"the primary is the second host":  {Config{URL: Secret(strings.Replace(plain.URL(database), "@", "@"+nobody+",", 1))}, ""},
+		"nobody listens there":            {Config{URL: Secret("postgres://u:" + canary + "@" + nobody + "/db?sslmode=disable")}, Unreachable},
+		"no such host":                    {Config{URL: Secret("postgres://u:" + canary + "@" + canary + ".invalid/db?sslmode=disable")}, Unreachable},
+		"the server never answers":        {Config{URL: Secret("postgres://u:" + canary + "@" + silent.Addr().String() + "/db?sslmode=disable"), Timeout: 300 * time.Millisecond}, Unreachable},
+		"wrong password":                  {Config{URL: Secret(plain.URLFor("weak"+canary, canary+"x", database))}, CredentialsRefused},
+		"no such role":                    {Config{URL: Secret(plain.URLFor("nobody"+canary, canary, database))}, CredentialsRefused},
+		"no such database":                {Config{URL: Secret(plain.URL("none" + canary))}, DatabaseMissing},
+		"may not create the schema":       {Config{URL: Secret(plain.URLFor("weak"+canary, canary, plain.Database(t)))}, PermissionDenied},
+		"may not use the schema":          {Config{URL: Secret(plain.URLFor("weak"+canary, canary, foreign))}, PermissionDenied},
+		"the schema is newer":             {Config{URL: Secret(plain.URL(newer))}, SchemaNewer},
+		"the server takes no writes":      {Config{URL: Secret(plain.URL(readOnly))}, ReadOnly},
+		"the CA is another one":           {Config{URL: Secret(secure.URL(secureDatabase)), CA: testservers.Postgres(t, testservers.PostgresTLS()).CA}, TLSNotTrusted},
+		"no CA, and the system has none":  {Config{URL: Secret(secure.URL(secureDatabase))}, TLSNotTrusted},
+		"the certificate is of another":   {Config{URL: Secret(strings.Replace(secure.URL(secureDatabase), "localhost", canary+".example.com", 1)), CA: secure.CA, Dial: to(secure)}, TLSNotTrusted},
+		"the server speaks no TLS":        {Config{URL: Secret(strings.Replace(plain.URL(database), "sslmode=disable", "sslmode=verify-full", 1)), CA: secure.CA}, TLSNotTrusted},
+		"no sslmode means to be verified": {Config{URL: Secret(strings.Replace(plain.URL(database), "?sslmode=disable", "", 1)), CA: secure.CA}, TLSNotTrusted},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			test.config.SweepInterval = -1
+			test.config.Log = logr.FromSlogHandler(slog.NewTextHandler(&log, nil))
+			d := open(t, test.config)
+			err := d.Check(t.Context())
+			if test.kind == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			var ours *Error
+			if !errors.As(err, &ours) || ours.Kind != test.kind {
+				t.Errorf("%v, want the kind %s", err, test.kind)
+			}
+			// The same in use: an outage, never a session that is not found.
+			_, err = d.Store(storetest.NewPolicyID(), StoreOptions{}).Load(t.Context(), "id")
+			if !errors.As(err, &ours) || ours.Kind != test.kind {
+				t.Errorf("load: %v, want the kind %s", err, test.kind)
+			}
+			_ = d.Close()
+			said := fmt.Sprintf("%v %+v %#v %s %#v", err, err, err, log.String(), test.config.URL)
+			for ; err != nil; err = errors.Unwrap(err) {
+				said += fmt.Sprintf("%#v", err)
+			}
+			for _, secret := range []string{canary, "admin-of-the-test", "postgres://"} {
+				if strings.Contains(said, secret) {
+					t.Errorf("%q is in what is said: %s", secret, said)
+				}
+			}
+		})
+	}
+}
+
+func TestAURLThatIsNotUnderstoodIsRefusedByName(t *testing.T) {
+	t.Setenv("PGHOST", "/tmp")
+	t.Setenv("PGUSER", "somebody")
+	for _, test := range []struct{ url, ca, remedy string }{
+		{"", "", "postgres://"},
+		{"host=db user=u password=" + canary, "", "postgres://"},
+		{"mysql://u:" + canary + "@h/db", "", "postgres://"},
+		{"postgres://u:" + canary + "%zz@h/db", "", "percent-encoded"},
+		{"postgres://u:" + canary + "@h:port/db", "", "percent-encoded"},
+		{"postgres://:" + canary + "@h/db", "", "user, host and database"},
+		{"postgres://u:" + canary + "@/db", "", "user, host and database"},
+		{"postgres://u:" + canary + "@h", "", "user, host and database"},
+		{"postgres://u:" + canary + "@%2Fvar%2Frun/db", "", "percent-encoded"},
+		{"postgres://u:" + canary + "@h,/db", "", "Unix socket"},
+		{"postgres://u:" + canary + "@h/db?host=/tmp", "", "parameter other"},
+		{"postgres://u:" + canary + "@h/db?passfile=/etc/passwd", "", "parameter other"},
+		{"postgres://u:" + canary + "@h/db?sslrootcert=/etc/passwd", "", "parameter other"},
+		{"postgres://u:" + canary + "@h/db?service=" + canary, "", "parameter other"},
+		{"postgres://u:" + canary + "@h/db?sslmode=require", "", "verify-full"},
+		{"postgres://u:" + canary + "@h/db?sslmode=prefer", "", "verify-full"},
+		{"postgres://u:" + canary + "@h/db?sslmode=verify-full&connect_timeout=soon", "", "parameter"},
+		{"postgres://u:" + canary + "@h/db?sslmode=disable", "-----BEGIN CERTIFICATE-----", "ca.crt"},
+		{"postgres://u:" + canary + "@h/db", "no certificate", "ca.crt"},
+	} {
+		_, err := Open(Config{URL: Secret(test.url), CA: []byte(test.ca)})
+		var ours *Error
+		switch {
+		case !errors.As(err, &ours) || ours.Kind != Misconfigured:
+			t.Errorf("%s: %v", test.url, err)
+		case !strings.Contains(err.Error(), test.remedy):
+			t.Errorf("%s: %q does not speak of %q", test.url, err, test.remedy)
+		case strings.Contains(fmt.Sprintf("%v %#v", err, err), canary):
+			t.Errorf("%s: the error has the password: %v", test.url, err)
+		}
+	}
+}
+
+func TestNothingButTheURLDecidesWhereToConnect(t *testing.T) {
+	for name, value := range map[string]string{
+		"PGHOST": "elsewhere", "PGPORT": "1", "PGUSER": "other", "PGPASSWORD": canary, "PGDATABASE": "other", "PGSSLMODE": "disable",
+		"PGOPTIONS": "-c search_path=other", "PGTARGETSESSIONATTRS": "standby",
+	} {
+		t.Setenv(name, value)
+	}
+	got, err := Config{URL: "postgres://u@one,two:6543/db"}.complete().connection()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Host != "one" || got.User != "u" || got.Database != "db" || got.Password != "" || len(got.RuntimeParams) != 1 {
+		t.Errorf("connects to %s as %s, database %s, password %q, %v", got.Host, got.User, got.Database, got.Password, got.RuntimeParams)
+	}
+	if len(got.Fallbacks) != 1 || got.Fallbacks[0].Host != "two" || got.Fallbacks[0].TLSConfig.ServerName != "two" || got.TLSConfig.ServerName != "one" {
+		t.Errorf("hosts %+v", got.Fallbacks)
+	}
+}
+
+func TestASecretShowsItselfToNobody(t *testing.T) {
+	secret := Secret(canary)
+	encoded, err := json.Marshal(map[string]any{"url": secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "url", secret, "config", Config{URL: secret})
+	said := fmt.Sprintf("%v %s %q %#v %+v", secret, secret, secret, secret, Config{URL: secret}) + string(encoded) + log.String()
+	if strings.Contains(said, canary) {
+		t.Error(said)
+	}
+}
+
+func TestMigrators(t *testing.T) {
+	server := testservers.Postgres(t)
+
+	t.Run("of many at once one makes the schema and all can use it", func(t *testing.T) {
+		database := server.Database(t)
+		var group sync.WaitGroup
+		for range 8 {
+			d := open(t, testConfig(server, database))
+			group.Go(func() {
+				if err := d.Check(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		group.Wait()
+	})
+
+	files := fstest.MapFS{
+		"migrations/0001_a.sql": {Data: []byte("CREATE TABLE tokenward.a (n int)")},
+		"migrations/0002_b.sql": {Data: []byte("INSERT INTO tokenward.a VALUES (2); ALTER TABLE tokenward.a ADD m int")},
+		"migrations/0003_c.sql": {Data: []byte("INSERT INTO tokenward.a VALUES (3, 3)")},
+	}
+	all, err := migrations(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	connect := func(t *testing.T, database string) *pgx.Conn {
+		t.Helper()
+		conn, err := pgx.Connect(t.Context(), server.URL(database))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+		return conn
+	}
+	rows := func(t *testing.T, conn *pgx.Conn) (n, versions int) {
+		t.Helper()
+		if err := conn.QueryRow(t.Context(), "SELECT (SELECT count(*) FROM tokenward.a), (SELECT count(*) FROM tokenward.migrations)").Scan(&n, &versions); err != nil {
+			t.Fatal(err)
+		}
+		return n, versions
+	}
+
+	t.Run("each migration is made once, by whichever release", func(t *testing.T) {
+		database := server.Database(t)
+		var group sync.WaitGroup
+		for i := range 9 {
+			known := all[:1+i%3] // releases of three ages
+			conn := connect(t, database)
+			group.Go(func() {
+				var ours *Error
+				if err := migrate(t.Context(), conn, known); err != nil && (!errors.As(err, &ours) || ours.Kind != SchemaNewer) {
+					t.Error(err)
+				}
+			})
+		}
+		group.Wait()
+		if n, versions := rows(t, connect(t, database)); n != 2 || versions != 3 {
+			t.Errorf("%d rows, %d versions", n, versions)
+		}
+	})
+
+	t.Run("one that fails leaves the schema as it was", func(t *testing.T) {
+		conn := connect(t, server.Database(t))
+		if err := migrate(t.Context(), conn, all[:1]); err != nil {
+			t.Fatal(err)
+		}
+		if err := migrate(t.Context(), conn, []string{all[0], all[1], "SELECT 1/0"}); err == nil {
+			t.Error("no error")
+		}
+		if n, versions := rows(t, conn); n != 0 || versions != 1 {
+			t.Errorf("%d rows, %d versions", n, versions)
+		}
+	})
+
+	t.Run("files with a gap are refused", func(t *testing.T) {
+		gap := fstest.MapFS{"migrations/0001_a.sql": files["migrations/0001_a.sql"], "migrations/0003_c.sql": files["migrations/0003_c.sql"]}
+		if _, err := migrations(gap); err == nil {
+			t.Error("no error")
+		}
+	})
+
+	t.Run("a database that was made anew gets its schema again", func(t *testing.T) {
+		database := server.Database(t)
+		store := open(t, testConfig(server, database)).Store(storetest.NewPolicyID(), StoreOptions{})
+		create(t, store)
+		server.Exec(t, database, "DROP SCHEMA tokenward CASCADE")
+		create(t, store)
+	})
+}

@@ -77,6 +77,7 @@ func classify(err error, mode Mode) (Problem, string) {
 	var verification *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
 	var alert tls.AlertError
+	var handshake *handshakeError
 	switch {
 	case errors.As(err, &verification):
 		return ProblemTLS, "the server's certificate is not trusted (is it signed by the given CA, for this host name?)"
@@ -84,6 +85,8 @@ func classify(err error, mode Mode) (Problem, string) {
 		return ProblemTLS, "the server does not speak TLS at this port"
 	case errors.As(err, &alert), strings.Contains(err.Error(), "remote error: tls:"):
 		return ProblemTLS, "the server refuses our side of TLS (does it ask for a client certificate?)"
+	case errors.As(err, &handshake):
+		return ProblemTLS, "the server takes connections, but does not speak TLS at this port"
 	}
 	// Errors of the server come as text.
 	text := err.Error()
@@ -93,7 +96,7 @@ func classify(err error, mode Mode) (Problem, string) {
 	switch {
 	case has("WRONGPASS", "NOAUTH", "invalid password", "without any password configured", "Client sent AUTH"):
 		return ProblemCredentials, "user or password is refused"
-	case has("NOPERM", "ACL failure", "has no permissions"):
+	case has("NOPERM", "ACL failure", "has no permissions", "executing the script can't run this command", "can't access"):
 		return ProblemRights, "the user lacks a right (the documentation has the ACL rules)"
 	case has("cluster support disabled"):
 		return ProblemMode, "the server is no Redis Cluster: set mode " + string(ModeSingle)

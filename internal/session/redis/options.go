@@ -162,7 +162,7 @@ func (o *Options) client() goredis.UniversalClient {
 		Addrs: o.Addresses, MasterName: o.MasterName, DB: o.Database,
 		Username: o.Credentials.Username, Password: o.Credentials.Password.value,
 		SentinelUsername: o.SentinelCredentials.Username, SentinelPassword: o.SentinelCredentials.Password.value,
-		TLSConfig:   o.TLS,
+		Dialer:      dialer(o.TLS, o.Timeout),
 		PoolSize:    o.PoolSize + feedConnections,
 		DialTimeout: o.Timeout, ReadTimeout: o.Timeout, WriteTimeout: o.Timeout, PoolTimeout: o.Timeout,
 		ContextTimeoutEnabled: true,

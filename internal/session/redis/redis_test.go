@@ -19,7 +19,7 @@ const canary = "c4n4ry-p4ssw0rd"
 
 // aclUser may do what the documentation says, and nothing else.
 const aclUser = "user tokenward on >" + canary + " resetkeys ~tokenward:* resetchannels -@all" +
-	" +get +set +pexpire +pttl +evalsha +eval +xadd +xdel +xrange +xread +info +ping"
+	" +mget +get +set +pexpire +pttl +evalsha +eval +xadd +xdel +xrange +xread +info +ping"
 
 func TestStore(t *testing.T) {
 	t.Run("single, TCP", func(t *testing.T) {
@@ -34,7 +34,7 @@ func TestStore(t *testing.T) {
 		})
 	})
 	t.Run("Cluster", func(t *testing.T) {
-		server := testservers.Redis(t, testservers.RedisOptions{Cluster: true, Config: []string{aclUser + " +cluster|slots +cluster|shards +readonly +command"}})
+		server := testservers.Redis(t, testservers.RedisOptions{Cluster: true, Config: []string{aclUser + " +cluster|slots +command"}})
 		conform(t, Options{
 			Mode: ModeCluster, Addresses: []string{server.Addr},
 			Credentials: Credentials{Username: "tokenward", Password: NewPassword(canary)},

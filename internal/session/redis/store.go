@@ -15,6 +15,7 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 
 	"github.com/tokenward/tokenward/internal/session"
 	"github.com/tokenward/tokenward/internal/token"
@@ -68,6 +69,9 @@ func New(options Options) (*Store, error) {
 	if err := options.complete(); err != nil {
 		return nil, err
 	}
+	// The client would write what servers say, passwords they repeat included, to the
+	// standard error. All of it comes back as errors as well.
+	goredis.SetLogger(&logging.VoidLogger{})
 	ctx, stop := context.WithCancel(context.Background())
 	s := &Store{options: options, client: options.client(), scripts: newScripts(), feed: newFeed(), ctx: ctx, stop: stop}
 	s.running.Go(s.follow)
@@ -190,12 +194,15 @@ func (s *Store) Create(ctx context.Context, created session.Session) error {
 // Load is [session.Store.Load].
 func (s *Store) Load(ctx context.Context, id session.ID) (session.Session, error) {
 	return do(ctx, s, "load session", func(ctx context.Context) (session.Session, error) {
-		raw, err := s.client.Get(ctx, s.key(id)).Result()
-		if errors.Is(err, goredis.Nil) {
-			return session.Session{}, session.ErrNotFound
-		}
+		// GET says with an error that there is nothing, and the client uses the same one
+		// when a Sentinel does not know the primary. That must not log anybody out.
+		values, err := s.client.MGet(ctx, s.key(id)).Result()
 		if err != nil {
 			return session.Session{}, err
+		}
+		raw, there := values[0].(string)
+		if !there {
+			return session.Session{}, session.ErrNotFound
 		}
 		found, err := s.decode(id, raw)
 		if err == nil && s.options.Now().After(found.KeepUntil()) {

@@ -7,7 +7,7 @@
 local raw = redis.call('GET', KEYS[1])
 if raw then
   -- The client sends a command again when the connection broke before the answer.
-  local version, prior = string.match(raw, '^%d+ (%S+) (%S+) ')
+  local version, prior = string.match(raw, '^[1-9]%d* (%S+) (%S+) ')
   if version == ARGV[1] or prior == ARGV[1] then
     return 'created'
   end

@@ -11,9 +11,9 @@ if not raw then
   return {'none'}
 end
 local format, version, keep, forget, created, revoked, reason =
-  string.match(raw, '^(%d+) (%S+) %S+ (%-?%d+) (%-?%d+) (%-?%d+) (%d+) (%S+)\n')
+  string.match(raw, '^([1-9]%d*) (%S+) %S+ (%-?%d+) (%-?%d+) (%-?%d+) (%d+) (%S+)\n')
 if not format then
-  format = string.match(raw, '^(%d+) ')
+  format = string.match(raw, '^([1-9]%d*) ')
 end
 if format and tonumber(format) > tonumber(ARGV[1]) then
   return {'newer'}

@@ -1,0 +1,430 @@
+// Copyright The Tokenward Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/tokenward/tokenward/internal/session"
+	"github.com/tokenward/tokenward/internal/testservers"
+	"github.com/tokenward/tokenward/internal/token"
+)
+
+// eventually polls what a real server does in its own time.
+func eventually(tb testing.TB, what string, met func() error) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), 30*time.Second)
+	defer cancel()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		err := met()
+		if err == nil {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			tb.Fatalf("%s: %v", what, err)
+		}
+	}
+}
+
+// outage reports whether the caller would answer issuer_unavailable.
+func outage(err error) bool {
+	var problem *Error
+	return errors.As(err, &problem)
+}
+
+// busy refreshes one session until told to stop, as a client would, and returns the
+// last state that it was given.
+func busy(t *testing.T, store *Store, last session.Session, refreshes, outages *atomic.Int64, stop <-chan struct{}) session.Session {
+	t.Helper()
+	for {
+		select {
+		case <-stop:
+			return last
+		default:
+		}
+		found, err := store.Load(t.Context(), last.ID)
+		if err == nil {
+			if found.Generation < last.Generation {
+				t.Errorf("generation %d is there, %d was acknowledged", found.Generation, last.Generation)
+				return last
+			}
+			found, err = store.Swap(t.Context(), rotate(found, time.Now()))
+		}
+		switch {
+		case err == nil:
+			last = found
+			refreshes.Add(1)
+		case outage(err):
+			outages.Add(1)
+		default:
+			t.Errorf("generation %d: %v", last.Generation, err)
+			return last
+		}
+	}
+}
+
+func TestKilledUnderLoad(t *testing.T) {
+	server := testservers.Redis(t, testservers.RedisOptions{Config: []string{"appendonly yes", "appendfsync always"}})
+	store := open(t, Options{Addresses: []string{server.Addr}, Timeout: 300 * time.Millisecond})
+	events, err := store.Revocations(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	revoked := createSession(t, store)
+	if _, err := store.Swap(t.Context(), revoked.Revoke(token.SessionRevoked, time.Now())); err != nil {
+		t.Fatal(err)
+	}
+
+	stop := make(chan struct{})
+	var refreshes, outages atomic.Int64
+	acknowledged := make([]session.Session, 8)
+	var group sync.WaitGroup
+	for i := range acknowledged {
+		created := createSession(t, store)
+		group.Go(func() { acknowledged[i] = busy(t, store, created, &refreshes, &outages, stop) })
+	}
+	for range 3 {
+		goal := refreshes.Load() + 100
+		eventually(t, "a load", func() error {
+			if n := refreshes.Load(); n < goal {
+				return fmt.Errorf("%d refreshes of %d", n, goal)
+			}
+			return nil
+		})
+		before := outages.Load()
+		server.Kill()
+		if err := store.Check(t.Context()); !outage(err) {
+			t.Errorf("check of a dead server: %v", err)
+		}
+		eventually(t, "an outage", func() error {
+			if outages.Load() == before {
+				return errors.New("there was none")
+			}
+			return nil
+		})
+		server.Start(t)
+		eventually(t, "the store after the restart", func() error { return store.Check(t.Context()) })
+	}
+	close(stop)
+	group.Wait()
+	t.Logf("%d refreshes, %d outages", refreshes.Load(), outages.Load())
+	for _, last := range acknowledged {
+		if found, err := store.Load(t.Context(), last.ID); err != nil || found.Generation < last.Generation {
+			t.Errorf("acknowledged generation %d: generation %d, %v", last.Generation, found.Generation, err)
+		}
+	}
+	if found, err := store.Load(t.Context(), revoked.ID); err != nil || found.Revoked == nil {
+		t.Errorf("the revoked session after the restarts: %+v %v", found.Revoked, err)
+	}
+
+	// The stream that was open all the time goes on.
+	later := createSession(t, store)
+	if _, err := store.Swap(t.Context(), later.Revoke(token.SessionRevoked, time.Now())); err != nil {
+		t.Fatal(err)
+	}
+	want := map[session.ID]bool{revoked.ID: true, later.ID: true}
+	deadline := time.After(30 * time.Second)
+	for len(want) > 0 {
+		select {
+		case e := <-events:
+			delete(want, e.ID)
+		case <-deadline:
+			t.Fatalf("revocations that did not come: %v", want)
+		}
+	}
+}
+
+// TestLostRevocation puts the server back to before a revocation, as a failover to a
+// replica that had not heard of it does.
+func TestLostRevocation(t *testing.T) {
+	server := testservers.Redis(t, testservers.RedisOptions{})
+	admin := server.Client(t)
+	for name, lose := range map[string]func(t *testing.T, store *Store, id session.ID, before string){
+		"session and stream went back": func(t *testing.T, store *Store, id session.ID, before string) {
+			t.Helper()
+			_, err := admin.TxPipelined(t.Context(), func(p goredis.Pipeliner) error {
+				p.RestoreReplace(t.Context(), store.key(id), time.Hour, before)
+				p.Del(t.Context(), store.stream())
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		},
+		"only the stream is gone": func(t *testing.T, store *Store, _ session.ID, _ string) {
+			t.Helper()
+			if err := admin.Del(t.Context(), store.stream()).Err(); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := open(t, Options{Addresses: []string{server.Addr}})
+			victim := createSession(t, store)
+			before, err := admin.Dump(t.Context(), store.key(victim.ID)).Result()
+			if err != nil {
+				t.Fatal(err)
+			}
+			revoked, err := store.Swap(t.Context(), victim.Revoke(token.UserDisabled, time.Now()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			events, err := store.Revocations(t.Context(), "") // the instance has heard of it
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e := <-events; e.ID != victim.ID {
+				t.Fatalf("%+v", e)
+			}
+			lose(t, store, victim.ID, before)
+
+			eventually(t, "the session is revoked again", func() error {
+				found, err := store.Load(t.Context(), victim.ID)
+				if err == nil && (found.Revoked == nil || *found.Revoked != *revoked.Revoked) {
+					err = fmt.Errorf("revoked: %+v", found.Revoked)
+				}
+				return err
+			})
+			fresh := open(t, store.options)
+			eventually(t, "another instance hears of it", func() error {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				events, err := fresh.Revocations(ctx, "")
+				if err != nil {
+					return err
+				}
+				if e := <-events; e.ID != victim.ID || !e.ForgetAfter.Equal(revoked.ForgetAfter()) {
+					return fmt.Errorf("%+v", e)
+				}
+				return nil
+			})
+		})
+	}
+}
+
+func TestSentinelFailover(t *testing.T) {
+	primary := testservers.Redis(t, testservers.RedisOptions{Config: []string{"repl-diskless-sync-delay 0"}})
+	host, port, _ := net.SplitHostPort(primary.Addr)
+	replica := testservers.Redis(t, testservers.RedisOptions{Config: []string{"replicaof " + host + " " + port}})
+	admin := replica.Client(t)
+	eventually(t, "the replica follows", func() error {
+		role, err := admin.Do(t.Context(), "ROLE").Slice()
+		if err == nil && role[3] != "connected" {
+			err = fmt.Errorf("it is %v", role)
+		}
+		return err
+	})
+	sentinel := primary.Sentinel(t, "sessions")
+	eventually(t, "the Sentinel sees the replica", func() error {
+		replicas, err := sentinel.Client(t).Do(t.Context(), "SENTINEL", "REPLICAS", "sessions").Slice()
+		if err == nil && len(replicas) != 1 {
+			err = fmt.Errorf("%d replicas", len(replicas))
+		}
+		return err
+	})
+	store := open(t, Options{Mode: ModeSentinel, MasterName: "sessions", Addresses: []string{sentinel.Addr}, Timeout: 500 * time.Millisecond})
+	kept, revoked := createSession(t, store), createSession(t, store)
+	if _, err := store.Swap(t.Context(), revoked.Revoke(token.SessionRevoked, time.Now())); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := primary.Client(t).Wait(t.Context(), 1, 10*time.Second).Result(); err != nil || n != 1 {
+		t.Fatalf("%d replicas have it: %v", n, err)
+	}
+	primary.Kill()
+	eventually(t, "a refresh at the new primary", func() error {
+		found, err := store.Load(t.Context(), kept.ID)
+		if err == nil {
+			_, err = store.Swap(t.Context(), rotate(found, time.Now()))
+		}
+		if err != nil && !outage(err) && !errors.Is(err, session.ErrStale) {
+			t.Fatalf("a failover is more than an outage: %v", err)
+		}
+		return err
+	})
+	if found, err := store.Load(t.Context(), revoked.ID); err != nil || found.Revoked == nil {
+		t.Errorf("the revoked session after the failover: %+v %v", found.Revoked, err)
+	}
+}
+
+func TestOutOfMemory(t *testing.T) {
+	server := testservers.Redis(t, testservers.RedisOptions{Config: []string{"maxmemory 3mb", "maxmemory-policy noeviction"}})
+	store := open(t, Options{Addresses: []string{server.Addr}})
+	first, second := createSession(t, store), createSession(t, store)
+	var err error
+	for n := 0; err == nil; n++ {
+		if n > 20000 {
+			t.Fatal("the server does not fill up")
+		}
+		err = store.Create(t.Context(), newSession(store.options.Policy, time.Now()))
+	}
+	if !errors.Is(err, session.ErrFull) {
+		t.Fatalf("create in a full server: %v", err)
+	}
+	if first, err = store.Swap(t.Context(), rotate(first, time.Now())); err != nil || first.Generation != 2 {
+		t.Errorf("a refresh in a full server: %v", err)
+	}
+	if _, err := store.Swap(t.Context(), second.Revoke(token.SessionRevoked, time.Now())); err != nil {
+		t.Errorf("a revocation in a full server: %v", err)
+	}
+	if err := store.Check(t.Context()); err != nil {
+		t.Errorf("check: %v", err)
+	}
+}
+
+func TestForeignRecords(t *testing.T) {
+	server := testservers.Redis(t, testservers.RedisOptions{})
+	admin := server.Client(t)
+	store := open(t, Options{Addresses: []string{server.Addr}})
+	whole, err := encode(newSession(store.options.Policy, time.Now()), "v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		record string
+		newer  bool
+	}{
+		"of a newer release":                   {"2 some other form", true},
+		"of a newer release in a similar form": {"2" + whole[1:], true},
+		"not ours":                             {"hello", false},
+		"empty":                                {"", false},
+		"of format 0":                          {"0" + whole[1:], false},
+		"cut off in the header":                {whole[:20], false},
+		"cut off in the body":                  {whole[:120], false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			foreign := newSession(store.options.Policy, time.Now())
+			if err := admin.Set(t.Context(), store.key(foreign.ID), test.record, time.Hour).Err(); err != nil {
+				t.Fatal(err)
+			}
+			right := func(err error) bool {
+				if test.newer {
+					return errors.Is(err, errNewer) && outage(err)
+				}
+				return errors.Is(err, session.ErrNotFound)
+			}
+			if _, err := store.Load(t.Context(), foreign.ID); !right(err) {
+				t.Errorf("load: %v", err)
+			}
+			if _, err := store.Swap(t.Context(), foreign); !right(err) {
+				t.Errorf("swap: %v", err)
+			}
+			if _, err := store.Swap(t.Context(), foreign.Revoke(token.SessionRevoked, time.Now())); !right(err) {
+				t.Errorf("revoke: %v", err)
+			}
+			if got := admin.Get(t.Context(), store.key(foreign.ID)).Val(); got != test.record {
+				t.Errorf("the record is now %q", got)
+			}
+		})
+	}
+}
+
+func TestNothingStaysForEver(t *testing.T) {
+	server := testservers.Redis(t, testservers.RedisOptions{})
+	admin := server.Client(t)
+	store := open(t, Options{Addresses: []string{server.Addr}})
+	live, rotated, revoked := createSession(t, store), createSession(t, store), createSession(t, store)
+	rotated, err := store.Swap(t.Context(), rotate(rotated, time.Now()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if revoked, err = store.Swap(t.Context(), revoked.Revoke(token.SessionRevoked, time.Now())); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	until := map[string]time.Time{
+		store.key(live.ID): live.KeepUntil(), store.key(rotated.ID): rotated.KeepUntil(),
+		store.key(revoked.ID): revoked.KeepUntil(), store.stream(): revoked.ForgetAfter(),
+		store.scope() + "check": time.Now(), store.scope() + "check-stream": time.Now(),
+	}
+	for _, key := range admin.Keys(t.Context(), "*").Val() {
+		want, known := until[key]
+		left := admin.PTTL(t.Context(), key).Val()
+		if off := time.Until(want) - left; !known || left <= 0 || off < -3*time.Second || off > 3*time.Second {
+			t.Errorf("%s lives for %s more, it should until %s", key, left, want)
+		}
+	}
+}
+
+// TestRepeatedCommand sends each change twice, as the client does when the answer to
+// the first was lost.
+func TestRepeatedCommand(t *testing.T) {
+	server := testservers.Redis(t, testservers.RedisOptions{})
+	store := open(t, Options{Addresses: []string{server.Addr}})
+	ctx := t.Context()
+	s := newSession(store.options.Policy, time.Now())
+	record, err := encode(s, "first")
+	if err != nil {
+		t.Fatal(err)
+	}
+	create := func() {
+		t.Helper()
+		got, err := store.scripts.create.Run(ctx, store.client, []string{store.key(s.ID)}, "first", record, 60000).Text()
+		if err != nil || got != "created" {
+			t.Errorf("create: %q %v", got, err)
+		}
+	}
+	swap := func(from, to, want string) {
+		t.Helper()
+		rest, err := encodeRest(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := store.scripts.swap.Run(ctx, store.client, []string{store.key(s.ID)}, recordFormat, time.Now().Unix(),
+			from, to, s.KeepUntil().Unix(), s.ForgetAfter().Unix(), rest, 60000).StringSlice()
+		if err != nil || got[0] != want {
+			t.Errorf("swap from %q to %q: %q %v, want %s", from, to, got, err, want)
+		}
+	}
+	create()
+	create()
+	swap("first", "second", "swapped")
+	create() // still known by the version before
+	swap("first", "second", "swapped")
+	swap("second", "third", "swapped")
+	swap("first", "second", "swapped") // it was, although another one followed
+	swap("first", "other", "stale")
+	swap("second", "other", "stale")
+	if found, err := store.Load(ctx, s.ID); err != nil || found.Version != "third" {
+		t.Errorf("stored is %q %v", found.Version, err)
+	}
+}
+
+func TestStreamCleansItself(t *testing.T) {
+	server := testservers.Redis(t, testservers.RedisOptions{})
+	admin := server.Client(t)
+	now := time.Now()
+	store := open(t, Options{Addresses: []string{server.Addr}, Now: func() time.Time { return now }})
+	revoke := func(n int) {
+		for range n {
+			if _, err := store.Swap(t.Context(), createSession(t, store).Revoke(token.SessionRevoked, now)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	length := func() int64 { return admin.XLen(t.Context(), store.stream()).Val() }
+	revoke(40)
+	if n := length(); n != 40 {
+		t.Fatalf("%d entries of 40 that matter", n)
+	}
+	now = now.Add(testPolicy.TTL + 2*session.MaxLeeway + 2*time.Second)
+	revoke(4)
+	if n := length(); n != 4 && n != 5 {
+		t.Errorf("%d entries are left, 4 matter", n)
+	}
+}

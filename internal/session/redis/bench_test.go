@@ -23,6 +23,7 @@ func BenchmarkRefresh(b *testing.B) {
 	store := open(b, Options{Addresses: []string{server.Addr}})
 	ids := fill(b, store)
 	refresh := func(b *testing.B, i int) {
+		b.Helper()
 		found, err := store.Load(b.Context(), ids[(i*7919)%benchSessions])
 		if err == nil {
 			_, err = store.Swap(b.Context(), rotate(found, time.Now()))

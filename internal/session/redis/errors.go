@@ -58,8 +58,7 @@ var (
 
 // explain turns an error of the client into one for people.
 func (s *Store) explain(err error) *Error {
-	var already *Error
-	if errors.As(err, &already) {
+	if already, ok := errors.AsType[*Error](err); ok {
 		return already
 	}
 	problem, advice := classify(err, s.options.Mode)

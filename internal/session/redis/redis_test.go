@@ -34,7 +34,7 @@ func TestStore(t *testing.T) {
 		})
 	})
 	t.Run("Cluster", func(t *testing.T) {
-		server := testservers.Redis(t, testservers.RedisOptions{Cluster: true, Config: []string{aclUser + " +cluster|slots +command"}})
+		server := testservers.Redis(t, testservers.RedisOptions{Cluster: true, Config: []string{aclUser + " +cluster|slots"}})
 		conform(t, Options{
 			Mode: ModeCluster, Addresses: []string{server.Addr},
 			Credentials: Credentials{Username: "tokenward", Password: NewPassword(canary)},

@@ -208,6 +208,9 @@ func explain(caller context.Context, err error) error {
 	if caller.Err() != nil {
 		return fmt.Errorf("ask the user service: %w", caller.Err())
 	}
+	if errors.Is(err, nethttp.ErrSchemeMismatch) {
+		return &users.UnavailableError{Fault: users.FaultTLS, Detail: "url: the server speaks http and not https"}
+	}
 	if e, ok := users.ConnectionFault(err); ok {
 		e.Detail = "url: " + e.Detail
 		return e

@@ -64,7 +64,7 @@ func Postgres(tb testing.TB, options ...PostgresOption) *PostgresServer {
 	}
 	const debianPackage = "postgresql"
 	initdb := binary(tb, "initdb", debianPackage)
-	p := &PostgresServer{
+	p := &PostgresServer{ //nolint:gosec // G101: the password of a server that ends with the test
 		Host: "localhost", Port: freePort(tb), User: "admin", Password: "admin-of-the-test",
 		binary: binary(tb, "postgres", debianPackage),
 	}

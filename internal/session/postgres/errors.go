@@ -18,24 +18,24 @@ import (
 type Kind string
 
 const (
-	// Misconfigured: the URL or the CA is not understood.
+	// Misconfigured says that the URL or the CA is not understood.
 	Misconfigured Kind = "Misconfigured"
-	// Unreachable: nobody answers at the address.
+	// Unreachable says that nobody answers at the address.
 	Unreachable Kind = "Unreachable"
-	// CredentialsRefused: the server does not let this user in.
+	// CredentialsRefused says that the server does not let this user in.
 	CredentialsRefused Kind = "CredentialsRefused"
-	// TLSNotTrusted: the server speaks no TLS, or its certificate is not one of the CA
+	// TLSNotTrusted says that the server speaks no TLS, or its certificate is not one of the CA
 	// for this host.
 	TLSNotTrusted Kind = "TLSNotTrusted"
-	// DatabaseMissing: the server has no database of that name.
+	// DatabaseMissing says that the server has no database of that name.
 	DatabaseMissing Kind = "DatabaseMissing"
-	// PermissionDenied: the user may not create the schema, or not use it.
+	// PermissionDenied says that the user may not create the schema, or not use it.
 	PermissionDenied Kind = "PermissionDenied"
-	// SchemaNewer: a newer release has changed the schema.
+	// SchemaNewer says that a newer release has changed the schema.
 	SchemaNewer Kind = "SchemaNewer"
-	// ReadOnly: the server is a standby, or takes no writes.
+	// ReadOnly says that the server is a standby, or takes no writes.
 	ReadOnly Kind = "ReadOnly"
-	// Unavailable: anything else that keeps the server from answering.
+	// Unavailable stands for anything else that keeps the server from answering.
 	Unavailable Kind = "Unavailable"
 )
 
@@ -103,12 +103,10 @@ func classify(err error) error {
 	case errors.Is(err, context.DeadlineExceeded), pgconn.Timeout(err):
 		return &Error{Kind: Unreachable, message: "the PostgreSQL server did not answer in time"}
 	}
-	var resolve *net.DNSError
-	if errors.As(err, &resolve) {
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
 		return &Error{Kind: Unreachable, message: "the host name in url of the PostgreSQL server cannot be resolved"}
 	}
-	var connect *pgconn.ConnectError
-	if errors.As(err, &connect) {
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		return &Error{Kind: Unreachable, message: "the PostgreSQL server cannot be reached at the host and port in url"}
 	}
 	return &Error{Kind: Unavailable, message: "the connection to the PostgreSQL server was lost"}

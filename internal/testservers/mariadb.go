@@ -56,7 +56,7 @@ func MariaDB(tb testing.TB, options ...MariaDBOption) *MariaDBServer {
 	}
 	const debianPackage = "mariadb-server"
 	install := binary(tb, "mariadb-install-db", debianPackage)
-	m := &MariaDBServer{
+	m := &MariaDBServer{ //nolint:gosec // the password of a server that lives as long as the test
 		Host: "localhost", Port: freePort(tb), User: "admin", Password: "admin-of-the-test",
 		binary: binary(tb, "mariadbd", debianPackage),
 	}

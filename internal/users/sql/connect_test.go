@@ -25,6 +25,7 @@ func TestTLS(t *testing.T) {
 }
 
 func testTLS(t *testing.T, encrypted, plain *server) {
+	t.Helper()
 	database := encrypted.people(t)
 	if _, err := open(t, encrypted.options(database)).Lookup(t.Context(), "alice"); err != nil {
 		t.Errorf("with the right CA: %v", err)

@@ -80,7 +80,7 @@ func explainServer(err error, name string, preparing bool) (users.Fault, string)
 }
 
 const (
-	badCredentials = "dsn: the database refuses the user or the password"
+	badCredentials = "dsn: the database refuses the user or the password" //nolint:gosec // a sentence
 	noDatabase     = "dsn: the database does not exist on the server"
 	tooMany        = "the database has no connection left for the issuer"
 )

@@ -199,15 +199,13 @@ func isStale(err error) bool {
 // overflowing dates, characters that the database cannot store. MySQL converts
 // whatever it gets, but for characters that the column's character set does not have.
 func isValue(err error) bool {
-	var postgres *pgconn.PgError
-	if errors.As(err, &postgres) {
+	if postgres, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch postgres.Code {
 		case "22P02", "22003", "22007", "22008", "22021", "22P05":
 			return true
 		}
 	}
-	var my *mysql.MySQLError
-	if errors.As(err, &my) {
+	if my, ok := errors.AsType[*mysql.MySQLError](err); ok {
 		switch my.Number {
 		case 1267, 3854, 3988:
 			return true

@@ -172,24 +172,24 @@ func (s *Source) verify(ctx context.Context, found *record, fields map[string]st
 	if s.password == nil {
 		return found != nil, nil
 	}
-	hash, real := password.Encoded{}, false
+	hash, usable := password.Encoded{}, false
 	if found != nil {
 		parsed, err := password.Parse(found.hash)
 		if err == nil {
-			hash, real = parsed, true
+			hash, usable = parsed, true
 			s.costs.saw(found.subject, parsed.Cost())
 		} else {
 			s.costs.sawUnusable(found.subject, err)
 		}
 	}
-	if !real {
+	if !usable {
 		hash = s.costs.dummy()
 	}
 	matches, err := s.hasher.Verify(ctx, hash, fields[s.password.Field])
 	if errors.Is(err, password.ErrQueueFull) {
 		return false, users.ErrBusy
 	}
-	return matches && real, err
+	return matches && usable, err
 }
 
 // Lookup implements [users.Source]. A row with another subject is a mistake in the

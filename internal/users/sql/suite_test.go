@@ -4,20 +4,17 @@
 package sql_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/tokenward/tokenward/internal/users"
 	"github.com/tokenward/tokenward/internal/users/password"
-	"github.com/tokenward/tokenward/internal/users/sql"
 )
 
 func TestPostgreSQL(t *testing.T) { suite(t, postgres(t)) }
@@ -26,6 +23,7 @@ func TestMariaDB(t *testing.T) { suite(t, mariadb(t)) }
 
 // suite is what must hold with every database.
 func suite(t *testing.T, s *server) {
+	t.Helper()
 	for name, test := range map[string]func(*testing.T, *server){
 		"login by id and phone number":                testPhone,
 		"login by id and password":                    testPassword,
@@ -49,6 +47,7 @@ func suite(t *testing.T, s *server) {
 }
 
 func testPhone(t *testing.T, s *server) {
+	t.Helper()
 	source := open(t, s.options(s.people(t)))
 	if err := source.Check(t.Context()); err != nil {
 		t.Fatal(err)
@@ -80,6 +79,7 @@ func testPhone(t *testing.T, s *server) {
 }
 
 func testPassword(t *testing.T, s *server) {
+	t.Helper()
 	o := s.withPassword(s.options(s.people(t)))
 	o.Authenticate.Query = s.query("SELECT * FROM users WHERE id = ?")
 	o.Lookup.Query = s.query("SELECT * FROM users WHERE id = ?")
@@ -100,6 +100,7 @@ func testPassword(t *testing.T, s *server) {
 
 // What is equal in all kinds of "no" is the work.
 func testEqualWork(t *testing.T, s *server) {
+	t.Helper()
 	database := s.people(t)
 	o := s.withPassword(s.options(database))
 	hasher := &counter{pool: password.NewPool(4, 100, nil)}
@@ -159,6 +160,7 @@ func testEqualWork(t *testing.T, s *server) {
 }
 
 func testHostile(t *testing.T, s *server) {
+	t.Helper()
 	database := s.people(t)
 	source := open(t, s.options(database))
 	passwords := open(t, s.withPassword(s.options(database)))
@@ -179,6 +181,7 @@ func testHostile(t *testing.T, s *server) {
 }
 
 func testLookup(t *testing.T, s *server) {
+	t.Helper()
 	database := s.people(t)
 	source := open(t, s.options(database))
 	if got, err := source.Lookup(t.Context(), "alice"); err != nil || got.Subject != "alice" || got.Attributes["role"] != "admin" {
@@ -201,97 +204,8 @@ func testLookup(t *testing.T, s *server) {
 	isNoUser(t, user, err)
 }
 
-func testTwoRows(t *testing.T, s *server) {
-	o := s.options(s.people(t))
-	clock := time.Unix(1_800_000_000, 0)
-	o.Now = func() time.Time { return clock }
-	o.Authenticate.Query = s.query("SELECT id, phone, role FROM users WHERE id = ? OR phone <> ?")
-	o.Lookup.Query = s.query("SELECT id FROM users WHERE id <> ?")
-	source := open(t, o)
-	if err := source.Check(t.Context()); err != nil {
-		t.Fatalf("before anybody logs in nothing shows it: %v", err)
-	}
-	_, err := source.Authenticate(t.Context(), byPhone("alice", "+82 10 1"))
-	isFault(t, err, users.FaultAnswer, "authenticate.query", "more than one row")
-	isFault(t, source.Check(t.Context()), users.FaultAnswer, "authenticate.query", "more than one row")
-	_, err = source.Lookup(t.Context(), "alice")
-	isFault(t, err, users.FaultAnswer, "lookup.query", "more than one row")
-	clock = clock.Add(time.Hour)
-	if err := source.Check(t.Context()); err != nil {
-		t.Errorf("an hour later: %v", err)
-	}
-}
-
-func testMistakes(t *testing.T, s *server) {
-	database := s.people(t)
-	for name, test := range map[string]struct {
-		change func(*sql.Options)
-		fault  users.Fault
-		says   []string
-	}{
-		"no such table": {func(o *sql.Options) {
-			o.Authenticate.Query = s.query("SELECT id FROM people WHERE id = ? AND phone = ?")
-		}, users.FaultSchema, []string{"authenticate.query", "table that the database does not have"}},
-		"no such table, lookup": {func(o *sql.Options) { o.Lookup.Query = s.query("SELECT id FROM people WHERE id = ?") }, users.FaultSchema, []string{"lookup.query", "table that"}},
-		"no such column":        {func(o *sql.Options) { o.Lookup.Query = s.query("SELECT id, rank_of FROM users WHERE id = ?") }, users.FaultSchema, []string{"lookup.query", "column that the table does not have", "rank_of"}},
-		"a query that is none":  {func(o *sql.Options) { o.Lookup.Query = s.query("SELEKT id FROM users WHERE id = ?") }, users.FaultSchema, []string{"lookup.query", "does not understand it", "SELEKT"}},
-		"two statements":        {func(o *sql.Options) { o.Lookup.Query = s.query("SELECT id FROM users WHERE id = ?; DROP TABLE users") }, users.FaultSchema, []string{"lookup.query", "does not understand it"}},
-		"too many placeholders": {func(o *sql.Options) { o.Lookup.Query = s.query("SELECT id FROM users WHERE id = ? AND phone = ?") }, users.FaultSchema, []string{"lookup.query", "2 placeholders", "1 parameter"}},
-		"too few placeholders":  {func(o *sql.Options) { o.Authenticate.Query = s.query("SELECT id FROM users WHERE id = ?") }, users.FaultSchema, []string{"authenticate.query", "1 placeholders", "2 parameters"}},
-		"no placeholder":        {func(o *sql.Options) { o.Lookup.Query = "SELECT id FROM users" }, users.FaultSchema, []string{"lookup.query", "0 placeholders"}},
-		"no subject": {func(o *sql.Options) {
-			o.Authenticate.Query = s.query("SELECT phone, id AS name FROM users WHERE id = ? AND phone = ?")
-		}, users.FaultAnswer, []string{"authenticate.query", `column "id"`}},
-		"no subject, lookup":      {func(o *sql.Options) { o.Lookup.Query = s.query("SELECT role FROM users WHERE id = ?") }, users.FaultAnswer, []string{"lookup.query", `column "id"`}},
-		"subject of another name": {func(o *sql.Options) { o.Subject = "uid" }, users.FaultAnswer, []string{`column "uid"`}},
-		"no password column": {func(o *sql.Options) {
-			*o = s.withPassword(*o)
-			o.Authenticate.Query = s.query("SELECT id FROM users WHERE id = ?")
-		}, users.FaultAnswer, []string{"authenticate.query", `column "password"`}},
-		"a column twice": {func(o *sql.Options) {
-			o.Lookup.Query = s.query("SELECT id, role AS r, phone AS r FROM users WHERE id = ?")
-		}, users.FaultAnswer, []string{"lookup.query", `column "r" twice`}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			o := s.options(database)
-			test.change(&o)
-			source := open(t, o)
-			isFault(t, source.Check(t.Context()), test.fault, test.says...)
-			if !test.fault.Misconfigured() {
-				t.Error("nobody would be told")
-			}
-			// The same without Check having been there first.
-			source = open(t, o)
-			fields := byPhone("alice", "+82 10 1")
-			if o.Authenticate.Password != nil {
-				fields = byPassword("alice", "wonderland")
-			}
-			_, loginErr := source.Authenticate(t.Context(), fields)
-			_, lookupErr := source.Lookup(t.Context(), "alice")
-			if strings.HasPrefix(test.says[0], "lookup") {
-				isFault(t, lookupErr, test.fault, test.says...)
-			} else {
-				isFault(t, loginErr, test.fault, test.says...)
-			}
-		})
-	}
-	source := open(t, s.options(database))
-	if _, err := source.Authenticate(t.Context(), byPhone("alice", "+82 10 1")); err != nil {
-		t.Errorf("afterwards the table is as it was: %v", err)
-	}
-}
-
-func testLookupOfSomethingElse(t *testing.T, s *server) {
-	database := s.people(t)
-	s.exec(t, database, "INSERT INTO users VALUES ('eve', 'alice', NULL, 'guest', FALSE)")
-	o := s.options(database)
-	o.Lookup.Query = s.query("SELECT id FROM users WHERE phone = ?")
-	source := open(t, o)
-	_, err := source.Lookup(t.Context(), "alice")
-	isFault(t, err, users.FaultAnswer, "lookup.query", "another subject", `"id"`)
-}
-
 func testBusy(t *testing.T, s *server) {
+	t.Helper()
 	o := s.withPassword(s.options(s.people(t)))
 	o.Hasher = &counter{err: password.ErrQueueFull}
 	source := open(t, o)
@@ -303,6 +217,7 @@ func testBusy(t *testing.T, s *server) {
 }
 
 func testChangedTable(t *testing.T, s *server) {
+	t.Helper()
 	database := s.people(t)
 	o := s.options(database)
 	o.Lookup.Query = s.query("SELECT * FROM users WHERE id = ?")
@@ -320,93 +235,8 @@ func testChangedTable(t *testing.T, s *server) {
 	}
 }
 
-func testLarge(t *testing.T, s *server) {
-	database := s.people(t)
-	for name, text := range map[string]string{
-		"one value of 8 MB": "SELECT id, REPEAT('x', 8000000) AS big FROM users WHERE id = ?",
-		"a million rows":    "SELECT u.id, a.id AS a, REPEAT('x', 10000) AS b FROM users u, users a, users b, users c, users d, users e, users f WHERE u.id = ?",
-	} {
-		t.Run(name, func(t *testing.T) {
-			o := s.options(database)
-			o.Lookup.Query = s.query(text)
-			_, err := open(t, o).Lookup(t.Context(), "alice")
-			var unavailable *users.UnavailableError
-			if !errors.As(err, &unavailable) || unavailable.Fault != users.FaultAnswer {
-				t.Errorf("got %v", err)
-			}
-			keepsSecrets(t, err)
-		})
-	}
-}
-
-func testSlow(t *testing.T, s *server) {
-	o := s.options(s.people(t))
-	o.QueryTimeout = time.Second
-	o.MaxConnections = 2
-	sleep := "pg_sleep(60)::text"
-	if s.driver == sql.MySQL {
-		sleep = "SLEEP(60)"
-	}
-	o.Lookup.Query = s.query("SELECT id, " + sleep + " AS s FROM users WHERE id = ?")
-	source := open(t, o)
-	var wg sync.WaitGroup
-	for range 6 { // more than there are connections: waiting for one is bounded too
-		wg.Go(func() {
-			_, err := source.Lookup(t.Context(), "alice")
-			isFault(t, err, users.FaultTimeout, "in time")
-		})
-	}
-	wg.Wait()
-	if _, err := source.Authenticate(t.Context(), byPhone("alice", "+82 10 1")); err != nil {
-		t.Errorf("the others afterwards: %v", err)
-	}
-}
-
-func testCancel(t *testing.T, s *server) {
-	source := open(t, s.options(s.people(t)))
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	_, err := source.Lookup(ctx, "alice")
-	if !errors.Is(err, context.Canceled) || errors.Is(err, users.ErrNoUser) {
-		t.Errorf("got %v", err)
-	}
-	if _, err := source.Lookup(t.Context(), "alice"); err != nil {
-		t.Errorf("the next caller: %v", err)
-	}
-}
-
-func testAccess(t *testing.T, s *server) {
-	database := s.people(t)
-	grantable := map[sql.Driver][]string{
-		sql.Postgres: {"CREATE ROLE reader" + canary + " LOGIN PASSWORD '" + canary + "'"},
-		sql.MySQL:    {"CREATE USER 'reader" + canary + "'@'%' IDENTIFIED BY '" + canary + "'", "GRANT SELECT (phone) ON " + database + ".users TO 'reader" + canary + "'@'%'"},
-	}
-	s.exec(t, database, grantable[s.driver]...)
-	for name, test := range map[string]struct {
-		user, pass, database string
-		fault                users.Fault
-		says                 string
-	}{
-		"wrong password":    {s.user, canary, database, users.FaultCredentials, "refuses the user or the password"},
-		"no such account":   {"nobody" + canary, canary, database, users.FaultCredentials, "refuses the user or the password"},
-		"no such database":  {s.user, s.password, "nowhere" + canary, users.FaultSchema, "the database does not exist"},
-		"no right to read":  {"reader" + canary, canary, database, users.FaultSchema, "grant SELECT"},
-		"another's columns": {"reader" + canary, canary, database, users.FaultSchema, "authenticate.query"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			o := s.options(database)
-			o.DSN = users.NewCredential(s.dsn(test.user, test.pass, test.database))
-			source := open(t, o)
-			isFault(t, source.Check(t.Context()), test.fault, test.says)
-			_, err := source.Authenticate(t.Context(), byPhone("alice", canary))
-			isFault(t, err, test.fault, test.says)
-			_, err = source.Lookup(t.Context(), canary)
-			isFault(t, err, test.fault)
-		})
-	}
-}
-
 func testMany(t *testing.T, s *server) {
+	t.Helper()
 	o := s.options(s.people(t))
 	o.MaxConnections = 4
 	source := open(t, o)
@@ -424,45 +254,4 @@ func testMany(t *testing.T, s *server) {
 		})
 	}
 	wg.Wait()
-}
-
-// While the server is away the answer is an outage, never "no such user", and
-// afterwards all is as before.
-func testRestart(t *testing.T, s *server) {
-	o := s.options(s.people(t))
-	o.QueryTimeout = 2 * time.Second
-	source := open(t, o)
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	for range 4 {
-		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				got, err := source.Lookup(t.Context(), "alice")
-				switch {
-				case errors.Is(err, users.ErrNoUser), errors.Is(err, users.ErrDisabled), err == nil && got.Subject != "alice":
-					t.Errorf("a verdict on the user: %v, %v", got, err)
-					return
-				case err != nil:
-					keepsSecrets(t, err)
-				}
-			}
-		})
-	}
-	for range 2 {
-		s.stop()
-		s.start(t)
-	}
-	close(stop)
-	wg.Wait()
-	for range 20 {
-		if _, err := source.Lookup(t.Context(), "alice"); err == nil {
-			return
-		}
-	}
-	t.Error("no lookup succeeds after the restart")
 }

@@ -216,6 +216,48 @@ func TestLostRevocation(t *testing.T) {
 	}
 }
 
+// TestStreamThatGoesBack has a new primary, whose clock is behind, write places before
+// those that a receiver was already told of.
+func TestStreamThatGoesBack(t *testing.T) {
+	server := testservers.Redis(t, testservers.RedisOptions{})
+	store := open(t, Options{Addresses: []string{server.Addr}})
+	first := createSession(t, store)
+	if _, err := store.Swap(t.Context(), first.Revoke(token.SessionRevoked, time.Now())); err != nil {
+		t.Fatal(err)
+	}
+	events, err := store.Revocations(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := <-events; e.ID != first.ID {
+		t.Fatalf("%+v", e)
+	}
+	if e := <-events; !e.Synced {
+		t.Fatalf("%+v", e)
+	}
+	_, err = server.Client(t).TxPipelined(t.Context(), func(p goredis.Pipeliner) error {
+		p.Del(t.Context(), store.stream())
+		p.XAdd(t.Context(), &goredis.XAddArgs{Stream: store.stream(), ID: "1000-0", Values: []any{
+			"id", "later", "at", time.Now().Unix(), "forget", time.Now().Add(time.Hour).Unix(), "reason", "session_revoked",
+		}})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.After(30 * time.Second)
+	for {
+		select {
+		case e := <-events:
+			if e.ID == "later" {
+				return
+			}
+		case <-deadline:
+			t.Fatal("what is new, at an older place, did not come")
+		}
+	}
+}
+
 func TestSentinelFailover(t *testing.T) {
 	primary := testservers.Redis(t, testservers.RedisOptions{Config: []string{"repl-diskless-sync-delay 0"}})
 	host, port, _ := net.SplitHostPort(primary.Addr)
@@ -344,12 +386,20 @@ func TestNothingStaysForEver(t *testing.T) {
 	if revoked, err = store.Swap(t.Context(), revoked.Revoke(token.SessionRevoked, time.Now())); err != nil {
 		t.Fatal(err)
 	}
+	// One whose tokens are dead earlier must not shorten the stream's life.
+	older := newSession(store.options.Policy, time.Now().Add(-4*time.Minute))
+	if err := store.Create(t.Context(), older); err != nil {
+		t.Fatal(err)
+	}
+	if older, err = store.Swap(t.Context(), older.Revoke(token.SessionRevoked, time.Now())); err != nil {
+		t.Fatal(err)
+	}
 	if err := store.Check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	until := map[string]time.Time{
 		store.key(live.ID): live.KeepUntil(), store.key(rotated.ID): rotated.KeepUntil(),
-		store.key(revoked.ID): revoked.KeepUntil(), store.stream(): revoked.ForgetAfter(),
+		store.key(revoked.ID): revoked.KeepUntil(), store.key(older.ID): older.KeepUntil(), store.stream(): revoked.ForgetAfter(),
 		store.scope() + "check": time.Now(), store.scope() + "check-stream": time.Now(),
 	}
 	for _, key := range admin.Keys(t.Context(), "*").Val() {

@@ -277,6 +277,21 @@ func TestMigrators(t *testing.T) {
 		}
 	})
 
+	t.Run("a release at work goes on while a newer one is rolled out", func(t *testing.T) {
+		database := server.Database(t)
+		d := open(t, testConfig(server, database))
+		store := d.Store(storetest.NewPolicyID(), StoreOptions{})
+		found := create(t, store)
+		server.Exec(t, database, "INSERT INTO tokenward.migrations (version) VALUES (999)")
+		var ours *Error
+		if err := d.Check(t.Context()); !errors.As(err, &ours) || ours.Kind != SchemaNewer {
+			t.Errorf("check: %v", err)
+		}
+		if _, err := store.Swap(t.Context(), rotate(found, time.Now())); err != nil {
+			t.Errorf("swap: %v", err)
+		}
+	})
+
 	t.Run("a database that was made anew gets its schema again", func(t *testing.T) {
 		database := server.Database(t)
 		store := open(t, testConfig(server, database)).Store(storetest.NewPolicyID(), StoreOptions{})

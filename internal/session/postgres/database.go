@@ -98,28 +98,47 @@ func (d *Database) Stats() Stats {
 
 // Check says whether the database is good for a session store, and brings its schema
 // up to date. An error is an [*Error], or that of ctx.
+//
+// Stores that are at work stay so when it finds that a newer release has changed the
+// schema: while that release is rolled out, processes of this one still answer.
 func (d *Database) Check(ctx context.Context) error {
-	d.migrated.Store(false)
-	return d.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		var found loaded
-		return found.query(ctx, conn, "", "")
+	return d.again(ctx, func(ctx context.Context) error {
+		if err := d.ensureSchema(ctx); err != nil {
+			return err
+		}
+		return d.once(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+			var found loaded
+			return found.query(ctx, conn, "", "")
+		})
 	})
 }
 
 // do has work done on a connection, with the schema there. It is done again where the
 // connection breaks, so work must come to the same when it is done twice.
 func (d *Database) do(ctx context.Context, work func(context.Context, *pgx.Conn) error) error {
+	return d.again(ctx, func(ctx context.Context) error {
+		if !d.migrated.Load() {
+			if err := d.ensureSchema(ctx); err != nil {
+				return err
+			}
+		}
+		return d.once(ctx, work)
+	})
+}
+
+// again makes up to so many attempts, within the timeout, while it may help.
+func (d *Database) again(ctx context.Context, attempt func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	bounded, cancel := context.WithTimeout(ctx, d.config.Timeout)
 	defer cancel()
-	var err error
-	for attempt := range attempts {
-		if attempt > 0 && sleep(bounded, pause<<attempt) != nil {
+	err := errClosed
+	for n := 0; n < attempts && d.ctx.Err() == nil; n++ {
+		if n > 0 && sleep(bounded, pause<<n) != nil {
 			break
 		}
-		if err = d.attempt(bounded, work); err == nil {
+		if err = attempt(bounded); err == nil {
 			return nil
 		}
 		if !passing(err) {
@@ -135,18 +154,7 @@ func (d *Database) do(ctx context.Context, work func(context.Context, *pgx.Conn)
 	return classify(err)
 }
 
-func (d *Database) attempt(ctx context.Context, work func(context.Context, *pgx.Conn) error) error {
-	if d.ctx.Err() != nil {
-		return errClosed
-	}
-	if !d.migrated.Load() {
-		_, _, err := d.migrating.Do(ctx, struct{}{}, migrationTimeout, func(ctx context.Context) (struct{}, error) {
-			return struct{}{}, d.migrate(ctx)
-		})
-		if err != nil {
-			return err
-		}
-	}
+func (d *Database) once(ctx context.Context, work func(context.Context, *pgx.Conn) error) error {
 	conn, err := d.pool.Acquire(ctx)
 	if err != nil {
 		return err
@@ -159,6 +167,17 @@ func (d *Database) attempt(ctx context.Context, work func(context.Context, *pgx.
 	if err != nil && schemaGone(err) {
 		d.migrated.Store(false)
 	}
+	return err
+}
+
+// ensureSchema ends with the database, but not with the first caller that gives up.
+func (d *Database) ensureSchema(ctx context.Context) error {
+	_, _, err := d.migrating.Do(ctx, struct{}{}, migrationTimeout, func(ctx context.Context) (struct{}, error) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(d.ctx, cancel)()
+		return struct{}{}, d.migrate(ctx)
+	})
 	return err
 }
 

@@ -101,7 +101,7 @@ func classify(err error) error {
 	case isTLS(err):
 		return &Error{Kind: TLSNotTrusted, message: "the PostgreSQL server speaks no TLS, or its certificate is not trusted for the host in url; put its CA in ca.crt"}
 	case errors.Is(err, context.DeadlineExceeded), pgconn.Timeout(err):
-		return &Error{Kind: Unreachable, message: "the PostgreSQL server did not answer in time"}
+		return &Error{Kind: Unreachable, message: "the PostgreSQL server did not answer in time, or all connections to it are busy"}
 	}
 	if _, ok := errors.AsType[*net.DNSError](err); ok {
 		return &Error{Kind: Unreachable, message: "the host name in url of the PostgreSQL server cannot be resolved"}

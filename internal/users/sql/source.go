@@ -178,7 +178,7 @@ func (s *Source) verify(ctx context.Context, found *record, fields map[string]st
 		if err == nil {
 			hash, usable = parsed, true
 			s.costs.saw(found.subject, parsed.Cost())
-		} else {
+		} else if found.hash != "" { // a user without a password is nothing to mend
 			s.costs.sawUnusable(found.subject, err)
 		}
 	}

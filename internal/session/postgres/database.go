@@ -175,7 +175,8 @@ func (d *Database) ensureSchema(ctx context.Context) error {
 	_, _, err := d.migrating.Do(ctx, struct{}{}, migrationTimeout, func(ctx context.Context) (struct{}, error) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		defer context.AfterFunc(d.ctx, cancel)()
+		stop := context.AfterFunc(d.ctx, cancel) //nolint:contextcheck // it ends with either of the two
+		defer stop()
 		return struct{}{}, d.migrate(ctx)
 	})
 	return err

@@ -87,15 +87,16 @@ func Redis(tb testing.TB, options RedisOptions) *RedisServer {
 	return s
 }
 
-// Sentinel starts a Sentinel that watches s under the name.
-func (s *RedisServer) Sentinel(tb testing.TB, name string) *RedisServer {
+// Sentinel starts a Sentinel that watches s under the name; config are lines of its
+// configuration.
+func (s *RedisServer) Sentinel(tb testing.TB, name string, config ...string) *RedisServer {
 	tb.Helper()
 	host, port, _ := net.SplitHostPort(s.Addr)
-	return Redis(tb, RedisOptions{Sentinel: true, Config: []string{
+	return Redis(tb, RedisOptions{Sentinel: true, Config: append([]string{
 		"sentinel monitor " + name + " " + host + " " + port + " 1",
 		"sentinel down-after-milliseconds " + name + " 500",
 		"sentinel failover-timeout " + name + " 2000",
-	}})
+	}, config...)})
 }
 
 func (s *RedisServer) takeAllSlots(tb testing.TB, client *redis.Client) {

@@ -41,9 +41,13 @@ func TestStore(t *testing.T) {
 		})
 	})
 	t.Run("Sentinel", func(t *testing.T) {
-		server := testservers.Redis(t, testservers.RedisOptions{})
-		sentinel := server.Sentinel(t, "sessions")
-		conform(t, Options{Mode: ModeSentinel, MasterName: "sessions", Addresses: []string{sentinel.Addr}})
+		server := testservers.Redis(t, testservers.RedisOptions{Config: []string{aclUser}})
+		sentinel := server.Sentinel(t, "sessions", "user watcher on >"+canary+"2 resetkeys &* -@all +ping +subscribe +sentinel|get-master-addr-by-name +sentinel|sentinels")
+		conform(t, Options{
+			Mode: ModeSentinel, MasterName: "sessions", Addresses: []string{sentinel.Addr},
+			Credentials:         Credentials{Username: "tokenward", Password: NewPassword(canary)},
+			SentinelCredentials: Credentials{Username: "watcher", Password: NewPassword(canary + "2")},
+		})
 	})
 }
 

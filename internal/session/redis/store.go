@@ -200,6 +200,9 @@ func (s *Store) Load(ctx context.Context, id session.ID) (session.Session, error
 		if err != nil {
 			return session.Session{}, err
 		}
+		if len(values) != 1 {
+			return session.Session{}, fmt.Errorf("one key was asked for, %d were answered", len(values))
+		}
 		raw, there := values[0].(string)
 		if !there {
 			return session.Session{}, session.ErrNotFound

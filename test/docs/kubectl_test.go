@@ -133,9 +133,9 @@ func (k *kubectl) run(t *testing.T, what block, args []string) {
 		if !slices.Contains([]string{"get", "describe"}, c.words[0]) {
 			args = append(slices.Clone(args), "--dry-run=server")
 		}
-		real := exec.CommandContext(t.Context(), k.binary, args...) //nolint:gosec // the example is ours
-		real.Dir, real.Env = testenv.Root(), append(os.Environ(), "KUBECONFIG="+shared.kubeconfig)
-		if out, err := real.CombinedOutput(); err != nil {
+		called := exec.CommandContext(t.Context(), k.binary, args...)
+		called.Dir, called.Env = testenv.Root(), append(os.Environ(), "KUBECONFIG="+shared.kubeconfig)
+		if out, err := called.CombinedOutput(); err != nil {
 			t.Errorf("%s: kubectl %q: %v\n%s", what, args, err, out)
 		}
 	}

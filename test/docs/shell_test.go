@@ -4,8 +4,6 @@
 package docs_test
 
 import (
-	"bufio"
-	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,8 +21,8 @@ type site struct {
 	workload    *workload
 }
 
-// newSite makes one. The commands named in real are the machine's own.
-func newSite(t *testing.T, real ...string) *site {
+// newSite makes one. The commands named in own are the machine's own.
+func newSite(t *testing.T, own ...string) *site {
 	t.Helper()
 	s := &site{dir: t.TempDir(), workload: newWorkload(t)}
 	s.record = filepath.Join(s.dir, "record")
@@ -34,12 +32,17 @@ func newSite(t *testing.T, real ...string) *site {
 	}
 	links := map[string]string{"dist": filepath.Join(testenv.Root(), "dist"), "config": filepath.Join(testenv.Root(), "config")}
 	for name := range standIns {
-		if !slices.Contains(real, name) {
+		if !slices.Contains(own, name) {
 			links[filepath.Join("bin", name)] = self
 		}
 	}
 	if err := os.Mkdir(filepath.Join(s.dir, "bin"), 0o700); err != nil {
 		t.Fatal(err)
+	}
+	for name, script := range scripts {
+		if err := os.WriteFile(filepath.Join(s.dir, "bin", name), []byte(script), 0o700); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for name, target := range links {
 		if err := os.Symlink(target, filepath.Join(s.dir, name)); err != nil {
@@ -56,24 +59,19 @@ func (s *site) run(t *testing.T, what block, text string) []invocation {
 		t.Fatal(err)
 	}
 	text = strings.ReplaceAll(text, "https://shop.example.com", s.workload.URL)
-	command := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", text) //nolint:gosec // the example is ours
+	command := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", text)
 	command.Dir = s.dir
 	command.Env = append(os.Environ(), "PATH="+filepath.Join(s.dir, "bin")+":"+os.Getenv("PATH"), recordVariable+"="+s.record, "TOKEN=token-1")
 	if out, err := command.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", what, err, out)
 	}
-	file, err := os.Open(s.record)
+	content, err := os.ReadFile(s.record)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = file.Close() }()
-	var calls []invocation
-	for lines := bufio.NewScanner(file); lines.Scan(); {
-		var call invocation
-		if err := json.Unmarshal(lines.Bytes(), &call); err != nil {
-			t.Fatal(err)
-		}
-		calls = append(calls, call)
+	calls, err := recorded(string(content))
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
 	}
 	return calls
 }
@@ -107,7 +105,7 @@ func TestShellExamplesWork(t *testing.T) {
 			}
 		}
 	}
-	for name := range standIns {
+	for _, name := range []string{"curl", "kubectl", "make", "tokenward"} {
 		if ran[name] == 0 {
 			t.Errorf("no example called %s: the test looks in the wrong place", name)
 		}

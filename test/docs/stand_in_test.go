@@ -6,13 +6,13 @@ package docs_test
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,35 +24,54 @@ const recordVariable = "DOCS_RECORD"
 
 // invocation is one command that an example ran, as the shell understood it.
 type invocation struct {
-	Name string   `json:"name"`
-	Args []string `json:"args"`
+	Name string
+	Args []string
 }
 
 // standIns are the commands of examples that this program stands for: they are written
 // down, and checked when the example has ended.
 var standIns = map[string]func(args []string) error{
-	"kubectl":   standInKubectl,
-	"make":      func(args []string) error { return record("make", args) },
 	"tokenward": standInTokenward,
 	"curl":      standInCurl,
-}
-
-func record(name string, args []string) error {
-	file, err := os.OpenFile(os.Getenv(recordVariable), os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	return errors.Join(json.NewEncoder(file).Encode(invocation{name, args}), file.Close())
 }
 
 // activeKeyID is what the examples are told to be the id of a key.
 const activeKeyID = "a-key-id"
 
-func standInKubectl(args []string) error {
-	if slices.Contains(args, "jsonpath={.status.activeKeyID}") {
-		fmt.Print(activeKeyID) //nolint:forbidigo // this is its output
+// scripts stand for commands that need only be written down: a shell starts faster than
+// this program does.
+var scripts = map[string]string{
+	"make":    recordScript,
+	"kubectl": recordScript + `[[ "$*" != *jsonpath={.status.activeKeyID}* ]] || printf ` + activeKeyID + "\n",
+}
+
+// recordScript writes what [record] does.
+const recordScript = "#!/usr/bin/env bash\n" + `printf '%s\0' "$#" "${0##*/}" "$@" >>"$` + recordVariable + `"` + "\n"
+
+// record appends the number of arguments, the name and the arguments, each ended by NUL.
+func record(name string, args []string) error {
+	file, err := os.OpenFile(os.Getenv(recordVariable), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
 	}
-	return record("kubectl", args)
+	fields := append([]string{strconv.Itoa(len(args)), name}, args...)
+	_, err = file.WriteString(strings.Join(fields, "\x00") + "\x00")
+	return errors.Join(err, file.Close())
+}
+
+// recorded reads what was written down.
+func recorded(content string) ([]invocation, error) {
+	var calls []invocation
+	fields := strings.Split(strings.TrimSuffix(content, "\x00"), "\x00")
+	for content != "" && len(fields) > 0 {
+		count, err := strconv.Atoi(fields[0])
+		if err != nil || len(fields) < 2+count {
+			return nil, fmt.Errorf("the record is broken at %q", fields)
+		}
+		calls = append(calls, invocation{fields[1], fields[2 : 2+count]})
+		fields = fields[2+count:]
+	}
+	return calls, nil
 }
 
 // standInTokenward hashes for real, as the command does.
@@ -70,7 +89,7 @@ func standInTokenward(args []string) error {
 
 // standInCurl knows what the examples use of curl, and no more.
 func standInCurl(args []string) error {
-	request, err := http.NewRequest(http.MethodGet, "", nil) //nolint:noctx // the client has a timeout
+	request, err := http.NewRequest(http.MethodGet, "", nil)
 	if err != nil {
 		return err
 	}

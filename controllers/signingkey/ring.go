@@ -36,7 +36,8 @@ func (r *reconciler) readRing(ctx context.Context, s *scope) error {
 }
 
 // stored parses what is stored; nil for what is not there. A Secret that cannot be
-// read is as good as lost when there is a public record to go on from.
+// read is as good as lost when there is a public record to go on from. But what a newer
+// release wrote is not lost: replacing it would lose keys that are in use.
 func (s *scope) stored() (private, public *keyring.Ring, err error) {
 	var unreadable error
 	if s.secret != nil {
@@ -44,6 +45,11 @@ func (s *scope) stored() (private, public *keyring.Ring, err error) {
 	}
 	if s.record != nil {
 		public, err = parse([]byte(s.record.Data[owned.KeyringKey]), string(s.key.UID))
+	}
+	for _, failed := range []error{unreadable, err} {
+		if errors.Is(failed, keyring.ErrNewerFormat) {
+			return nil, nil, fmt.Errorf("the keys are left as they are until the manager is upgraded: %w", failed)
+		}
 	}
 	switch {
 	case unreadable != nil && public == nil:

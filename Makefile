@@ -34,7 +34,8 @@ help: ## Show this help.
 
 .PHONY: demo
 demo: cluster-binaries build ## Walk the whole flow against a real API server; KEEP=1 leaves it running.
-	@$(GO) run ./hack/demo $(if $(KEEP),-keep)
+	@CGO_ENABLED=0 $(GO) build -o $(BIN)/demo ./hack/demo
+	@exec $(BIN)/demo $(if $(KEEP),-keep)
 
 .PHONY: test
 test: cluster-binaries ## Run all tests, with the race detector, against a real API server.

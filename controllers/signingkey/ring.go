@@ -9,6 +9,11 @@ import (
 	"fmt"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	api "github.com/tokenward/tokenward/api/v1alpha1"
 	"github.com/tokenward/tokenward/controllers/internal/owned"
 	"github.com/tokenward/tokenward/internal/keyring"
 	"github.com/tokenward/tokenward/internal/token"
@@ -30,8 +35,30 @@ func (r *reconciler) readRing(ctx context.Context, s *scope) error {
 	if err != nil {
 		return fmt.Errorf("SigningKey %q: %w", s.key.Name, err)
 	}
+	if private == nil && public == nil {
+		if err := r.stillThere(ctx, s); err != nil {
+			return err
+		}
+	}
 	s.public = public
 	s.ring = newer(string(s.key.UID), private, public)
+	return nil
+}
+
+// stillThere asks the API server itself before a first key is made: the cache of a
+// manager that has just become the leader may show a SigningKey that is gone, and the
+// private key made for it would stay for ever.
+func (r *reconciler) stillThere(ctx context.Context, s *scope) error {
+	found := &api.SigningKey{}
+	err := r.live.Get(ctx, client.ObjectKeyFromObject(s.key), found)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("get SigningKey %q: %w", s.key.Name, err)
+	}
+	if err != nil || found.UID != s.key.UID || !found.DeletionTimestamp.IsZero() {
+		// What is read from the cache is out of date: try again when it is not.
+		return apierrors.NewConflict(schema.GroupResource{Group: api.GroupVersion.Group, Resource: "signingkeys"}, s.key.Name,
+			errors.New("it was deleted"))
+	}
 	return nil
 }
 

@@ -95,7 +95,8 @@ func (x *exchange) readBody() (body []byte, status int, detail string) {
 		return nil, http.StatusRequestEntityTooLarge, tooLarge
 	}
 	// HTTP/2 has no such deadline on some servers; the issuer's then has to do.
-	_ = http.NewResponseController(x.w.ResponseWriter).SetReadDeadline(time.Now().Add(bodyTimeout))
+	controller := http.NewResponseController(x.w.ResponseWriter)
+	_ = controller.SetReadDeadline(time.Now().Add(bodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(x.w.ResponseWriter, x.request.Body, protocol.MaxLoginBody))
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, http.StatusRequestEntityTooLarge, tooLarge
@@ -104,6 +105,9 @@ func (x *exchange) readBody() (body []byte, status int, detail string) {
 		x.closeAfter()
 		return nil, http.StatusBadRequest, "The body did not arrive whole."
 	}
+	// The server goes on reading, to notice when the client goes: the deadline would
+	// pass for that while the issuer is at work.
+	_ = controller.SetReadDeadline(time.Time{})
 	return body, 0, ""
 }
 
@@ -118,6 +122,7 @@ func (x *exchange) refuseBody(status int, detail string) {
 
 // denyEndpoint carries a denial out whatever the enforcement.
 func (x *exchange) denyEndpoint(v decide.Verdict) {
+	x.abortIfGone(v)
 	x.count(v.Reason(), v)
 	x.writeDenial(x.policy.Denial(v.Reason()), refusalOf(v.Err))
 }

@@ -7,7 +7,11 @@ import (
 	"bufio"
 	"net"
 	"net/http"
+	"time"
 )
+
+// unreadTimeout is for a client to send the body of a request that was refused.
+const unreadTimeout = 3 * time.Second
 
 // responseWriter stands between the reverse proxy and the server, for the three
 // things that the proxy does not let others see: informational answers, trailers, and
@@ -29,11 +33,21 @@ func (w *responseWriter) WriteHeader(status int) {
 		w.strip("")
 	} else {
 		w.began = true
+		w.boundBody()
 		if w.exchange.upgrade {
 			w.Header().Set("Connection", "close")
 		}
 	}
 	w.ResponseWriter.WriteHeader(status)
+}
+
+// boundBody limits how long the server waits for a body that nobody reads before it
+// sends an answer of ours: it would wait for ever, and hold a connection for anybody
+// who promises a body and sends none. After the limit it answers, and closes.
+func (w *responseWriter) boundBody() {
+	if r := w.exchange.request; r.ProtoMajor == 1 && r.ContentLength != 0 && !w.exchange.forwarded {
+		_ = http.NewResponseController(w.ResponseWriter).SetReadDeadline(time.Now().Add(unreadTimeout))
+	}
 }
 
 // Write begins the answer as the server would.

@@ -27,7 +27,7 @@ func limitMemory(cgroup string) {
 // container sees its own cgroup at the root of the file system.
 func containerLimit(cgroup string) (int64, bool) {
 	for _, name := range []string{"memory.max", "memory/memory.limit_in_bytes"} {
-		data, err := os.ReadFile(filepath.Join(cgroup, name))
+		data, err := os.ReadFile(filepath.Join(cgroup, name)) //nolint:gosec // both are constants outside of tests
 		if err != nil {
 			continue
 		}

@@ -38,7 +38,7 @@ import (
 	"github.com/tokenward/tokenward/issuer"
 )
 
-// version is set when a release is built.
+// version is set by the linker, see Makefile.
 var version = "dev"
 
 func main() {

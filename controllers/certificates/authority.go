@@ -89,7 +89,8 @@ func nextAuthority(held content, seen, now time.Time) (*authority, time.Time, er
 		a.next, seen = &successor, now
 	}
 	a.keep(trusted, now)
-	return a, a.recheck(seen), nil
+	recheck := a.recheck(seen)
+	return a, recheck, nil
 }
 
 // publishedAt is when an authority came into the bundle: when it was made.

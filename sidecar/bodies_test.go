@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -59,6 +60,30 @@ func (w *world) rawApplication(answer string) {
 		_, _ = io.WriteString(conn, answer)
 		_ = conn.Close()
 	})
+}
+
+// ended notes that a client's whole body was taken.
+type ended struct {
+	io.Reader
+	seen atomic.Bool
+}
+
+func (e *ended) Read(p []byte) (int, error) {
+	n, err := e.Reader.Read(p)
+	if err != nil {
+		e.seen.Store(true)
+	}
+	return n, err
+}
+
+// Clients that still send when their stream is reset lose the answer: curl does.
+func TestRefusalOverHTTP2TakesTheBody(t *testing.T) {
+	w := newWorld(t)
+	body := &ended{Reader: strings.NewReader(strings.Repeat("x", 500_000))}
+	a := w.doWith(http2Client(t), "POST", "/x", func(r *http.Request) { r.Body, r.ContentLength = io.NopCloser(body), 500_000 })
+	if a.Status != 403 || !body.seen.Load() {
+		t.Fatalf("status %d, whole body taken: %v", a.Status, body.seen.Load())
+	}
 }
 
 func TestApplicationMayAnswerBeforeItReadsTheBody(t *testing.T) {

@@ -95,6 +95,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.w = &responseWriter{ResponseWriter: w, exchange: x}
 	defer func() { x.afterPanic(recover()) }()
 	x.serve() //nolint:contextcheck // an exchange carries its request, and the request its context
+	x.w.drainStream()
 }
 
 // exchange is one request and its answer.

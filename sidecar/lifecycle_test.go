@@ -145,14 +145,12 @@ func TestBrokenSettingsChangeNothing(t *testing.T) {
 
 func TestSettingsThatCouldNotBeReadComeBackUnchanged(t *testing.T) {
 	w := newWorld(t)
-	link := filepath.Join(w.dir, settings.Key)
-	if err := errors.Join(os.Remove(link), os.Mkdir(link, 0o700)); err != nil {
+	// A directory in the place of the file opens and cannot be read; it never is absent.
+	data, unreadable := filepath.Join(w.dir, "..data"), filepath.Join(w.dir, "..unreadable")
+	if err := errors.Join(os.MkdirAll(filepath.Join(unreadable, settings.Key), 0o700), os.Symlink("..unreadable", data+"1"), os.Rename(data+"1", data)); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the file cannot be read", func() bool { return w.metric("tokenward_sidecar_settings_broken 1") })
-	if err := os.Remove(link); err != nil {
-		t.Fatal(err)
-	}
 	w.publish(w.settings())
 	eventually(t, "it can be read again", func() bool { return w.metric("tokenward_sidecar_settings_broken 0") })
 }

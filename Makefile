@@ -8,17 +8,18 @@ SHELL := /usr/bin/env bash
 MAKEFLAGS += --no-print-directory
 
 GO ?= go
-# The release that images and manifests name.
-VERSION ?= latest
-IMG ?= ghcr.io/tokenward/tokenward:$(VERSION)
-# Builds the image: docker, podman or "buildah".
+# The release that images and manifests name, such as 0.1.0.
+VERSION ?=
+IMG ?= ghcr.io/tokenward/tokenward:$(or $(VERSION),latest)
+LDFLAGS := -s -w -X main.version=$(or $(VERSION),dev)
+# Builds the image: docker, podman or buildah.
 CONTAINER_TOOL ?= docker
 # Time per fuzz target.
 FUZZTIME ?= 10s
 # Packages that `make test` and `make lint` look at.
 PACKAGES ?= ./...
 
-BIN := $(CURDIR)/bin
+BIN := bin
 TOOLS := controller-gen kustomize crd-ref-docs golangci-lint
 # All that `make generate` and `make build-installer` write.
 GENERATED := api config/crd/bases config/rbac/manager_role.yaml config/rbac/issuer_role.yaml docs/reference.md dist
@@ -34,7 +35,8 @@ help: ## Show this help.
 
 .PHONY: demo
 demo: cluster-binaries build ## Walk the whole flow against a real API server; KEEP=1 leaves it running.
-	@$(GO) run ./hack/demo $(if $(KEEP),-keep)
+	@CGO_ENABLED=0 $(GO) build -o $(BIN)/demo ./hack/demo
+	@exec $(BIN)/demo $(if $(KEEP),-keep)
 
 .PHONY: test
 test: cluster-binaries ## Run all tests, with the race detector, against a real API server.
@@ -92,7 +94,7 @@ generate: $(BIN)/controller-gen $(BIN)/crd-ref-docs ## Generate deepcopy, apply 
 build-installer: $(BIN)/kustomize ## Render config/default for IMG into dist/install.yaml.
 	@mkdir -p dist $(BIN)/installer/image
 	@echo 'resources: [../../../config/default]' > $(BIN)/installer/image/kustomization.yaml
-	@cd $(BIN)/installer/image && $(BIN)/kustomize edit set image 'ghcr.io/tokenward/tokenward=$(IMG)'
+	@cd $(BIN)/installer/image && ../../kustomize edit set image 'ghcr.io/tokenward/tokenward=$(IMG)'
 	@printf '%s\n' 'resources: [image]' 'components: [../../config/components/sidecar-image]' > $(BIN)/installer/kustomization.yaml
 	@$(BIN)/kustomize build $(BIN)/installer > $(BIN)/installer/install.yaml
 	@mv $(BIN)/installer/install.yaml dist/install.yaml
@@ -115,12 +117,16 @@ verify: generate build-installer ## Fail when a generated file or a go.mod is no
 
 .PHONY: build
 build: ## Build the static binaries tokenward and tokenward-sidecar into bin/.
-	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/tokenward .
-	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/tokenward-sidecar ./sidecar
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/tokenward .
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/tokenward-sidecar ./sidecar
 
 .PHONY: image
 image: ## Build the image IMG with CONTAINER_TOOL (docker).
-	$(CONTAINER_TOOL) build -t $(IMG) .
+	$(CONTAINER_TOOL) build --build-arg VERSION=$(or $(VERSION),dev) -t $(IMG) .
+
+.PHONY: push
+push: ## Push the image IMG.
+	$(CONTAINER_TOOL) push $(IMG)
 
 .PHONY: cluster-binaries
 cluster-binaries: ## Build etcd and kube-apiserver into bin/k8s, unless KUBEBUILDER_ASSETS has them.
@@ -135,7 +141,7 @@ tools: $(addprefix $(BIN)/,$(TOOLS)) ## Build the pinned tools of hack/tools int
 
 .PHONY: clean
 clean: ## Remove everything that was built.
-	rm -rf $(BIN) .demo cover.out
+	rm -rf $(BIN) cover.out
 
 TOOL_SOURCES := hack/tools/go.mod hack/tools/go.sum
 
@@ -154,6 +160,6 @@ $(BIN)/golangci-lint: $(TOOL_SOURCES) hack/tools/golangci-lint/main.go
 # go-tool builds one tool. Without C, so that every machine can.
 define go-tool
 	@echo "tools: building $(@F) (needs a minute the first time)"
-	@cd hack/tools && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $@ $(1)
+	@cd hack/tools && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o ../../$@ $(1)
 	@touch $@
 endef

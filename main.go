@@ -38,7 +38,7 @@ import (
 	"github.com/tokenward/tokenward/issuer"
 )
 
-// version is set when a release is built.
+// version is set by the linker, see Makefile.
 var version = "dev"
 
 func main() {
@@ -82,9 +82,9 @@ func (c *common) connect() (*rest.Config, error) {
 	if c.namespace == "" {
 		return nil, errors.New("--namespace is empty: set it, or the environment variable POD_NAMESPACE, to the operator's namespace")
 	}
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.logLevel)); err != nil {
-		return nil, fmt.Errorf("--log-level %q: use debug, info, warn or error", c.logLevel)
+	level, err := parseLevel(c.logLevel)
+	if err != nil {
+		return nil, err
 	}
 	logger := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	slog.SetDefault(logger)
@@ -96,6 +96,22 @@ func (c *common) connect() (*rest.Config, error) {
 		return nil, fmt.Errorf("find the API server: %w", err)
 	}
 	return config, nil
+}
+
+// parseLevel knows these words only. slog would take "debug-4" as well, and at levels
+// like that client-go logs the bodies of requests: Secrets and tokens.
+func parseLevel(name string) (slog.Level, error) {
+	switch name {
+	case "debug":
+		return slog.LevelDebug, nil
+	case "info":
+		return slog.LevelInfo, nil
+	case "warn":
+		return slog.LevelWarn, nil
+	case "error":
+		return slog.LevelError, nil
+	}
+	return 0, fmt.Errorf("--log-level %q: use debug, info, warn or error", name)
 }
 
 // manager makes the manager of controller-runtime that both commands build on.

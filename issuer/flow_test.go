@@ -318,7 +318,7 @@ func metric(t *testing.T, i *instance, name string, labels map[string]string) fl
 					continue series
 				}
 			}
-			return series.GetCounter().GetValue()
+			return series.GetCounter().GetValue() + series.GetGauge().GetValue() // it is one of the two
 		}
 	}
 	t.Fatalf("no metric %s %v", name, labels)

@@ -15,7 +15,8 @@ import (
 	"github.com/tokenward/tokenward/issuer/exchange"
 )
 
-// issuerMetrics observe every part. All labels are of closed sets.
+// issuerMetrics observe every part. All labels are of closed sets, but for the names
+// of policies in storeMetrics.
 type issuerMetrics struct {
 	calls       *prometheus.CounterVec
 	callTime    *prometheus.HistogramVec
@@ -25,6 +26,7 @@ type issuerMetrics struct {
 	hashTime    prometheus.Histogram
 	hashWaiting prometheus.Gauge
 	hashRefused prometheus.Counter
+	stores      *storeMetrics
 }
 
 func newMetrics(registry prometheus.Registerer) (*issuerMetrics, error) {
@@ -63,8 +65,9 @@ func newMetrics(registry prometheus.Registerer) (*issuerMetrics, error) {
 			Name: "tokenward_issuer_password_hashes_refused_total",
 			Help: "Logins that were refused because too many were waiting.",
 		}),
+		stores: newStoreMetrics(),
 	}
-	for _, c := range []prometheus.Collector{m.calls, m.callTime, m.streams, m.callers, m.storeFailed, m.hashTime, m.hashWaiting, m.hashRefused} {
+	for _, c := range []prometheus.Collector{m.stores, m.calls, m.callTime, m.streams, m.callers, m.storeFailed, m.hashTime, m.hashWaiting, m.hashRefused} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}

@@ -108,6 +108,13 @@ func TestManyRefreshesOverThreeIssuersAreOneRotation(t *testing.T) {
 	if rotated != rounds {
 		t.Errorf("%v calls rotated in %d rounds", rotated, rounds)
 	}
+	of := map[string]string{"namespace": n.namespace, "policy": "web"}
+	if sessions, limit := metric(t, issuers[0], "tokenward_issuer_sessions", of), metric(t, issuers[0], "tokenward_issuer_sessions_limit", of); sessions != 1 || limit != 100 {
+		t.Errorf("the metrics say %v sessions of at most %v", sessions, limit)
+	}
+	if writes := metric(t, issuers[0], "tokenward_issuer_store_requests_total", map[string]string{"namespace": n.namespace, "policy": "web", "verb": "write"}); writes == 0 {
+		t.Error("the metrics say that nothing was written")
+	}
 }
 
 func TestTheIssuerEndsInOrderAndLeavesNothingBehind(t *testing.T) {

@@ -13,11 +13,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/selection"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -110,7 +110,7 @@ func SetupWithManager(mgr ctrl.Manager, options Options) error {
 		return err
 	}
 	keys := sealing.New(mgr.GetClient(), options.Namespace)
-	openStore, err := configMapStores(mgr.GetConfig(), keys, options)
+	openStore, err := configMapStores(mgr, keys, options, m.stores)
 	if err != nil {
 		return err
 	}
@@ -161,8 +161,8 @@ func (o Options) complete(mgr ctrl.Manager) Options {
 
 // configMapStores opens stores in ConfigMaps of the operator's namespace. They read
 // the API server itself: a cache could hide that another issuer has rotated a session.
-func configMapStores(config *rest.Config, keys *sealing.Keys, options Options) (policies.OpenStore, error) {
-	live, err := configmap.NewClient(config)
+func configMapStores(mgr ctrl.Manager, keys *sealing.Keys, options Options, figures *storeMetrics) (policies.OpenStore, error) {
+	live, err := configmap.NewClient(mgr.GetConfig())
 	if err != nil {
 		return nil, err
 	}
@@ -171,14 +171,36 @@ func configMapStores(config *rest.Config, keys *sealing.Keys, options Options) (
 		if err != nil {
 			return nil, refusal.Unavailable("the keys that seal sessions cannot be read yet", err)
 		}
-		return configmap.New(configmap.Config{
+		store, err := configmap.New(configmap.Config{
 			Client: live, Namespace: options.Namespace,
 			Policy: session.PolicyID(policy.UID), OwnerNamespace: policy.Namespace, OwnerName: policy.Name,
 			Shards: int(policy.Spec.Store.ConfigMap.Shards), MaxSessions: int(policy.Spec.Store.ConfigMap.MaxSessions),
 			Sealer: sealer, Now: options.Clock.Now,
-			Log: options.Log.WithName("sessions").WithValues("namespace", policy.Namespace, "policy", policy.Name),
+			Permit: permit(mgr.GetAPIReader(), policy),
+			Log:    options.Log.WithName("sessions").WithValues("namespace", policy.Namespace, "policy", policy.Name),
 		})
+		if err != nil {
+			return nil, err
+		}
+		return figures.follow(policy, store), nil
 	}, nil
+}
+
+// permit asks the API server itself whether the policy is still there to be given
+// session shards: the cache may not have heard yet that it is being deleted.
+func permit(live client.Reader, policy *api.TokenPolicy) func(context.Context) error {
+	key, uid := client.ObjectKeyFromObject(policy), policy.UID
+	return func(ctx context.Context) error {
+		var found api.TokenPolicy
+		err := live.Get(ctx, key, &found)
+		switch {
+		case apierrors.IsNotFound(err), err == nil && (found.UID != uid || !found.DeletionTimestamp.IsZero()):
+			return fmt.Errorf("TokenPolicy %s: %w", key, configmap.ErrPolicyGone)
+		case err != nil:
+			return fmt.Errorf("get TokenPolicy %s: %w", key, err)
+		}
+		return nil
+	}
 }
 
 // reviewer asks the API server about tokens.

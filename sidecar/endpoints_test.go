@@ -104,6 +104,9 @@ func TestLogoutIsEffectiveHereAtOnce(t *testing.T) {
 	if a := w.do("GET", "/x", bearer(raw)); a.reason(t) != token.SessionRevoked {
 		t.Fatalf("after logout: status %d", a.Status)
 	}
+	if a := w.do("POST", "/auth/logout", bearer(raw)); a.Status != 204 {
+		t.Errorf("logout again, as after a lost answer: status %d: %s", a.Status, a.Body)
+	}
 	if a := w.do("POST", "/auth/logout", bearer(w.signer.token(expired, session("other")))); a.Status != 204 {
 		t.Errorf("logout with an expired token: status %d", a.Status)
 	}

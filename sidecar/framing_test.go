@@ -6,6 +6,7 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -58,7 +59,7 @@ func TestFramingCorpus(t *testing.T) {
 		"an empty line first":                      "\r\nGET /public HTTP/1.1\r\nHost: a\r\n\r\n" + smuggled,
 		"a method that is none":                    "G@T /public HTTP/1.1\r\nHost: a\r\n\r\n" + smuggled,
 		"HTTP/2's preface, mangled":                "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n" + smuggled,
-		"h2c upgrade":                              "GET /public HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n" + smuggled,
+		"two upgrades to h2c":                      "GET /public HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n" + smuggled,
 		"an upgrade to websocket and h2c":          "GET /public HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket, h2c\r\n\r\n" + smuggled,
 		"an upgrade to anything":                   "GET /public HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: TLS/1.0\r\n\r\n" + smuggled,
 		"an upgrade with a body":                   post("Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 5\r\n", smuggled),
@@ -210,5 +211,41 @@ func TestRefusalComesAfterTheAnswersBeforeIt(t *testing.T) {
 	}
 	if n := len(w.backend.take()); n != 1 {
 		t.Fatalf("the application saw %d requests", n)
+	}
+}
+
+// TestUpgradeToHTTP2IsPassedOver: Java's HttpClient offers it with each request to an
+// http URI. What follows is HTTP/1.1, whoever hopes for more.
+func TestUpgradeToHTTP2IsPassedOver(t *testing.T) {
+	w := newWorld(t)
+	const offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+	c := dialRaw(t, w.addr)
+	c.send("POST /public HTTP/1.1\r\nHost: a\r\n" + offer + "Content-Length: 3\r\n\r\nabc" + "GET /x HTTP/1.1\r\nHost: a\r\n" + offer + "\r\n")
+	for _, want := range []int{200, 403} {
+		res := c.response()
+		if _, err := io.ReadAll(res.Body); err != nil || res.StatusCode != want {
+			t.Fatalf("status %d, want %d, %v", res.StatusCode, want, err)
+		}
+	}
+	got := w.backend.last(t)
+	if got.Body != "abc" || got.Header["Upgrade"] != nil || got.Header["Http2-Settings"] != nil || got.Header["Connection"] != nil {
+		t.Fatalf("the application saw %+v", got)
+	}
+	c.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+	if rest := c.readAll(); !strings.HasPrefix(rest, "HTTP/1.1 400 ") {
+		t.Fatalf("HTTP/2 in the middle: %q", rest)
+	}
+}
+
+func TestRefusalOfALaterRequestComesAtOnce(t *testing.T) {
+	w := newWorld(t)
+	c := dialRaw(t, w.addr)
+	c.send("GET /public HTTP/1.1\r\nHost: a\r\n\r\n")
+	if res := c.response(); res.StatusCode != 200 {
+		t.Fatalf("status %d", res.StatusCode)
+	}
+	c.send("GET /public HTTP/1.1\r\nHost: a\r\nX-A : b\r\n\r\n") // and no byte more
+	if rest := c.readAll(); !strings.HasPrefix(rest, "HTTP/1.1 400 ") {
+		t.Fatalf("answer %q", rest)
 	}
 }

@@ -30,12 +30,15 @@ const deadline = 10 * time.Second
 // eventually polls a condition that depends on real sockets or files.
 func eventually(tb testing.TB, what string, ok func() bool) {
 	tb.Helper()
-	end := time.Now().Add(deadline)
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	end := time.After(deadline)
 	for !ok() {
-		if time.Now().After(end) {
+		select {
+		case <-ticker.C:
+		case <-end:
 			tb.Fatalf("not within %s: %s", deadline, what)
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 }
 

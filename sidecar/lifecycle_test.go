@@ -5,8 +5,11 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -127,8 +130,29 @@ func TestBrokenSettingsChangeNothing(t *testing.T) {
 	if !strings.Contains(w.logs.String(), "the last good ones stay in force") || !w.metric(`tokenward_sidecar_settings_reloads_total{result="refused"} 1`) {
 		t.Error("neither log nor metric says so")
 	}
+	// Keys from the issuer are taken, and the file is as broken as before.
+	other := newSigner(t)
+	w.issuer.set(func() { w.issuer.keys = w.signer.keys(2, other) })
+	if a := w.do("GET", "/x", bearer(other.token())); a.Status != 200 {
+		t.Errorf("a token of a new key: status %d", a.Status)
+	}
+	if _, r := w.readiness(); r.Settings.Error == "" || r.Settings.KeySetVersion != 2 {
+		t.Errorf("after new keys: %+v", r.Settings)
+	}
 	w.publish(w.settings(func(s *settings.Settings) { s.Policy.Generation = 2 }))
 	eventually(t, "good settings are taken", func() bool { _, r := w.readiness(); return r.Settings.Generation == 2 && r.Settings.Error == "" })
+}
+
+func TestSettingsThatCouldNotBeReadComeBackUnchanged(t *testing.T) {
+	w := newWorld(t)
+	// A directory in the place of the file opens and cannot be read; it never is absent.
+	data, unreadable := filepath.Join(w.dir, "..data"), filepath.Join(w.dir, "..unreadable")
+	if err := errors.Join(os.MkdirAll(filepath.Join(unreadable, settings.Key), 0o700), os.Symlink("..unreadable", data+"1"), os.Rename(data+"1", data)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the file cannot be read", func() bool { return w.metric("tokenward_sidecar_settings_broken 1") })
+	w.publish(w.settings())
+	eventually(t, "it can be read again", func() bool { return w.metric("tokenward_sidecar_settings_broken 0") })
 }
 
 func TestStartWithoutSettings(t *testing.T) {

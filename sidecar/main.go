@@ -30,6 +30,7 @@ type options struct {
 }
 
 func main() {
+	limitMemory("/sys/fs/cgroup")
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	o, err := parseFlags(os.Args[1:], os.Stderr)
 	if err == nil {

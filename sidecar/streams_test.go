@@ -264,6 +264,10 @@ func TestGRPCDenialIsAGRPCStatus(t *testing.T) {
 			t.Errorf("%s: status %d, %v", path, a.Status, a.Header)
 		}
 	}
+	// What browsers speak is read like any other answer.
+	if a := w.doWith(client, "POST", "/pkg.Service/Method", header("Content-Type", "application/grpc-web+proto"), header("Origin", "https://a.example")); a.Status != 403 || a.Header.Get("Access-Control-Allow-Origin") == "" {
+		t.Errorf("grpc-web: status %d, %v", a.Status, a.Header)
+	}
 }
 
 func TestHTTP2HasTheSameRules(t *testing.T) {

@@ -20,6 +20,10 @@ const (
 	// publishBefore is how long a successor is in the bundle before it signs. Sidecars
 	// have the bundle within minutes; a day also covers a long outage of the manager.
 	publishBefore = 24 * time.Hour
+	// republishBefore is how long a manager has known a successor before it lets it sign.
+	// The manager that made it may have ended before the bundle was everywhere: after a
+	// start the settings of every policy are written again, and kubelets need two minutes.
+	republishBefore = 5 * time.Minute
 	// backdate lets verifiers be late: a certificate is valid this long before it is made.
 	backdate = time.Hour
 )
@@ -49,8 +53,9 @@ type authority struct {
 
 // nextAuthority works out what the authority's Secret is to hold at now, and when
 // to look again. Content that cannot be read is replaced, but every certificate in it
-// that still can be stays trusted.
-func nextAuthority(held content, now time.Time) (*authority, time.Time, error) {
+// that still can be stays trusted. seen is since when this manager has known the next
+// authority that is held.
+func nextAuthority(held content, seen, now time.Time) (*authority, time.Time, error) {
 	a := &authority{}
 	trusted := parseCertificates(held[BundleKey])
 	current, err := parsePair(held[certKey], held[keyKey])
@@ -61,7 +66,7 @@ func nextAuthority(held content, now time.Time) (*authority, time.Time, error) {
 	usable := func(p pair, err error) bool { return err == nil && p.cert.IsCA && now.Before(p.cert.NotAfter) }
 
 	switch {
-	case usable(next, err2) && (!usable(current, err) || !now.Before(publishedAt(next).Add(publishBefore))):
+	case usable(next, err2) && (!usable(current, err) || !now.Before(signsFrom(next, seen))):
 		a.current = next
 		if err == nil {
 			trusted = append(trusted, current.cert)
@@ -81,15 +86,24 @@ func nextAuthority(held content, now time.Time) (*authority, time.Time, error) {
 		if err != nil {
 			return nil, time.Time{}, err
 		}
-		a.next = &successor
+		a.next, seen = &successor, now
 	}
 	a.keep(trusted, now)
-	recheck := a.recheck()
+	recheck := a.recheck(seen)
 	return a, recheck, nil
 }
 
 // publishedAt is when an authority came into the bundle: when it was made.
 func publishedAt(p pair) time.Time { return p.cert.NotBefore.Add(backdate) }
+
+// signsFrom is when a next authority takes over.
+func signsFrom(p pair, seen time.Time) time.Time {
+	from := publishedAt(p).Add(publishBefore)
+	if again := seen.Add(republishBefore); again.After(from) {
+		return again
+	}
+	return from
+}
 
 // keep remembers those of trusted that are neither dead nor in another role.
 func (a *authority) keep(trusted []*x509.Certificate, now time.Time) {
@@ -104,10 +118,10 @@ func (a *authority) keep(trusted []*x509.Certificate, now time.Time) {
 }
 
 // recheck is when time alone will change something.
-func (a *authority) recheck() time.Time {
+func (a *authority) recheck(seen time.Time) time.Time {
 	at := a.current.cert.NotAfter.Add(-succession)
 	if a.next != nil {
-		at = publishedAt(*a.next).Add(publishBefore)
+		at = signsFrom(*a.next, seen)
 	}
 	for _, cert := range a.previous {
 		at = earlier(at, cert.NotAfter)

@@ -113,13 +113,19 @@ func metadataOf(kind schema.GroupVersionKind) *metav1.PartialObjectMetadata {
 	return object
 }
 
-// reconciler reads from the API server, never from a cache.
+// reconciler reads from the API server, never from a cache. One reconciliation runs at
+// a time.
 type reconciler struct {
 	writer     client.Writer
 	reader     client.Reader
 	namespace  string
 	issuerHost string
 	clock      clock.PassiveClock
+
+	// next is the certificate of the next authority as it was last read, nextSince when
+	// it was first read.
+	next      []byte
+	nextSince time.Time
 }
 
 func newReconciler(writer client.Writer, reader client.Reader, o Options) (*reconciler, error) {

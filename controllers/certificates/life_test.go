@@ -26,7 +26,7 @@ type held struct{ authority, serving content }
 // advance does what the reconciler does at now, and says when time changes something next.
 func (h *held) advance(t *testing.T, now time.Time) time.Time {
 	t.Helper()
-	a, recheck, err := nextAuthority(h.authority, now)
+	a, recheck, err := nextAuthority(h.authority, time.Time{}, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,12 +217,52 @@ func TestAuthorityFromWhatIsHeld(t *testing.T) {
 	}
 }
 
+// The manager that made the next authority ended before the bundle was everywhere, and
+// none ran for a week: the next authority must not sign in the moment of the start.
+func TestANextAuthorityWaitsForTheBundleToBePublishedAgain(t *testing.T) {
+	var h held
+	h.advance(t, start)
+	h.advance(t, start.Add(authorityLife-succession))
+	signer := h.authority[certKey]
+	back := start.Add(authorityLife - succession + 7*day)
+
+	r := &reconciler{}
+	look := func(now time.Time) time.Time {
+		t.Helper()
+		a, recheck, err := nextAuthority(h.authority, r.nextSeen(h.authority[nextCertKey], now), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.authority, err = a.content(); err != nil {
+			t.Fatal(err)
+		}
+		return recheck
+	}
+	for _, now := range []time.Time{back, back.Add(time.Minute), back.Add(republishBefore - time.Second)} {
+		if recheck := look(now); !bytes.Equal(h.authority[certKey], signer) || !recheck.Equal(back.Add(republishBefore)) {
+			t.Fatalf("%s after the start: look again at %s, the same authority signs: %t", now.Sub(back), recheck, bytes.Equal(h.authority[certKey], signer))
+		}
+	}
+	if look(back.Add(republishBefore)); bytes.Equal(h.authority[certKey], signer) {
+		t.Error("the next authority never signs")
+	}
+	if len(parseCertificates(h.authority[BundleKey])) != 2 {
+		t.Error("the one before it is no longer trusted")
+	}
+
+	// There is nothing to wait for when the present one cannot sign.
+	h.authority[certKey] = []byte("x")
+	if look(back.Add(day)); len(h.authority[nextCertKey]) > 0 {
+		t.Error("somebody waits to sign")
+	}
+}
+
 func TestServingCertificateIsRenewed(t *testing.T) {
-	a, _, err := nextAuthority(nil, start)
+	a, _, err := nextAuthority(nil, time.Time{}, start)
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, _, err := nextAuthority(nil, start)
+	other, _, err := nextAuthority(nil, time.Time{}, start)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +304,7 @@ func TestServingCertificateIsRenewed(t *testing.T) {
 }
 
 func TestPairHidesItsKey(t *testing.T) {
-	a, _, err := nextAuthority(nil, start)
+	a, _, err := nextAuthority(nil, time.Time{}, start)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -50,7 +51,7 @@ func (r *reconciler) keepAuthority(ctx context.Context, s *scope) error {
 	if err != nil {
 		return err
 	}
-	if s.authority, s.recheck, err = nextAuthority(secret.Data, s.now); err != nil {
+	if s.authority, s.recheck, err = nextAuthority(secret.Data, r.nextSeen(secret.Data[nextCertKey], s.now), s.now); err != nil {
 		return fmt.Errorf("work out the certificate authority: %w", err)
 	}
 	data, err := s.authority.content()
@@ -58,6 +59,14 @@ func (r *reconciler) keepAuthority(ctx context.Context, s *scope) error {
 		return err
 	}
 	return r.write(ctx, secret, data)
+}
+
+// nextSeen is since when this manager has known the next authority.
+func (r *reconciler) nextSeen(cert []byte, now time.Time) time.Time {
+	if !bytes.Equal(cert, r.next) || r.nextSince.IsZero() {
+		r.next, r.nextSince = cert, now
+	}
+	return r.nextSince
 }
 
 // publishBundle tells the API server whom to trust. A JSON patch touches only

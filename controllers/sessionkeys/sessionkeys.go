@@ -108,7 +108,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if err := r.client.Create(ctx, secret); err != nil && !apierrors.IsAlreadyExists(err) {
 		return reconcile.Result{}, fmt.Errorf("create Secret %q: %w", req.Name, err)
 	} else if err == nil {
-		logf.FromContext(ctx).Info("made a new sealing key: sessions sealed before, if any, have to log in again", "secret", req.Name)
+		logf.FromContext(ctx).Info("made a new sealing key: sessions sealed with a lost one answer 503 until the Secret is restored", "secret", req.Name)
 	}
 	return reconcile.Result{}, nil
 }

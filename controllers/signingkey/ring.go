@@ -9,6 +9,11 @@ import (
 	"fmt"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	api "github.com/tokenward/tokenward/api/v1alpha1"
 	"github.com/tokenward/tokenward/controllers/internal/owned"
 	"github.com/tokenward/tokenward/internal/keyring"
 	"github.com/tokenward/tokenward/internal/token"
@@ -30,13 +35,36 @@ func (r *reconciler) readRing(ctx context.Context, s *scope) error {
 	if err != nil {
 		return fmt.Errorf("SigningKey %q: %w", s.key.Name, err)
 	}
+	if private == nil && public == nil {
+		if err := r.stillThere(ctx, s); err != nil {
+			return err
+		}
+	}
 	s.public = public
 	s.ring = newer(string(s.key.UID), private, public)
 	return nil
 }
 
+// stillThere asks the API server itself before a first key is made: the cache of a
+// manager that has just become the leader may show a SigningKey that is gone, and the
+// private key made for it would stay for ever.
+func (r *reconciler) stillThere(ctx context.Context, s *scope) error {
+	found := &api.SigningKey{}
+	err := r.live.Get(ctx, client.ObjectKeyFromObject(s.key), found)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("get SigningKey %q: %w", s.key.Name, err)
+	}
+	if err != nil || found.UID != s.key.UID || !found.DeletionTimestamp.IsZero() {
+		// What is read from the cache is out of date: try again when it is not.
+		return apierrors.NewConflict(schema.GroupResource{Group: api.GroupVersion.Group, Resource: "signingkeys"}, s.key.Name,
+			errors.New("it was deleted"))
+	}
+	return nil
+}
+
 // stored parses what is stored; nil for what is not there. A Secret that cannot be
-// read is as good as lost when there is a public record to go on from.
+// read is as good as lost when there is a public record to go on from. But what a newer
+// release wrote is not lost: replacing it would lose keys that are in use.
 func (s *scope) stored() (private, public *keyring.Ring, err error) {
 	var unreadable error
 	if s.secret != nil {
@@ -44,6 +72,11 @@ func (s *scope) stored() (private, public *keyring.Ring, err error) {
 	}
 	if s.record != nil {
 		public, err = parse([]byte(s.record.Data[owned.KeyringKey]), string(s.key.UID))
+	}
+	for _, failed := range []error{unreadable, err} {
+		if errors.Is(failed, keyring.ErrNewerFormat) {
+			return nil, nil, fmt.Errorf("the keys are left as they are until the manager is upgraded: %w", failed)
+		}
 	}
 	switch {
 	case unreadable != nil && public == nil:

@@ -4,15 +4,18 @@
 package signingkey
 
 import (
+	"errors"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	api "github.com/tokenward/tokenward/api/v1alpha1"
 	"github.com/tokenward/tokenward/controllers/internal/controllertest"
+	"github.com/tokenward/tokenward/controllers/internal/owned"
 	"github.com/tokenward/tokenward/internal/keyring"
 	"github.com/tokenward/tokenward/internal/token"
 )
@@ -93,6 +96,37 @@ func generate(tb testing.TB) *token.PrivateKey {
 
 func ringOf(version int64, keys ...keyring.Key) *keyring.Ring {
 	return &keyring.Ring{Owner: "uid", Version: version, Keys: keys}
+}
+
+// TestWhatANewerReleaseWroteIsNotRecovered: an upgrade that was taken back must not make
+// a new key out of keys that are only not understood.
+func TestWhatANewerReleaseWroteIsNotRecovered(t *testing.T) {
+	ring := ringOf(1, keyring.Key{Public: generate(t).Public(), State: keyring.Active})
+	public, err := ring.MarshalPublic()
+	if err != nil {
+		t.Fatal(err)
+	}
+	newer := []byte(`{"format": 2, "owner": "uid", "keys": {"of": "another form"}}`)
+	for name, test := range map[string]struct{ secret, record []byte }{
+		"the Secret":          {newer, public},
+		"the record":          {public, newer},
+		"the Secret, alone":   {newer, nil},
+		"both":                {newer, newer},
+		"a record, no Secret": {nil, newer},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &scope{key: &api.SigningKey{ObjectMeta: metav1.ObjectMeta{Name: "shop", UID: "uid"}}}
+			if test.secret != nil {
+				s.secret = &corev1.Secret{Data: map[string][]byte{owned.KeyringKey: test.secret}}
+			}
+			if test.record != nil {
+				s.record = &corev1.ConfigMap{Data: map[string]string{owned.KeyringKey: string(test.record)}}
+			}
+			if private, public, err := s.stored(); !errors.Is(err, keyring.ErrNewerFormat) || private != nil || public != nil {
+				t.Errorf("goes on from %v, %v: %v", private, public, err)
+			}
+		})
+	}
 }
 
 // TestTheRingToGoOnFrom: which keys there are comes from the newer document, private

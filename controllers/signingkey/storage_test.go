@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	api "github.com/tokenward/tokenward/api/v1alpha1"
@@ -99,6 +100,40 @@ func TestALostRecordIsWrittenAgain(t *testing.T) {
 		return err
 	})
 	w.ready(key, api.ReasonKeyActive)
+}
+
+// behind is a cache that has not heard of anything that came after key.
+type behind struct {
+	client.Client
+	key *api.SigningKey
+}
+
+func (b behind) Get(ctx context.Context, name client.ObjectKey, into client.Object, options ...client.GetOption) error {
+	if key, ok := into.(*api.SigningKey); ok {
+		b.key.DeepCopyInto(key)
+		return nil
+	}
+	return b.Client.Get(ctx, name, into, options...)
+}
+
+func TestASigningKeyThatIsGoneGetsNoKeyFromACacheThatIsBehind(t *testing.T) {
+	w := newWorld(t)
+	key := w.create("shop", api.SigningKeySpec{})
+	w.ready(key, api.ReasonKeyActive)
+	before := key.DeepCopy()
+	if err := cluster.Admin.Delete(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	controllertest.Eventually(t, "the SigningKey is gone", func(ctx context.Context) error { return gone(ctx, key) })
+	w.stop()
+	r := &reconciler{client: behind{cluster.Admin, before}, live: cluster.Admin, options: Options{Namespace: controllertest.Namespace, Clock: w.clock}}
+	if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(before)}); err != nil {
+		t.Error(err)
+	}
+	left := metav1.ObjectMeta{Namespace: controllertest.Namespace, Name: owned.KeyringName(before.UID)}
+	if err := gone(t.Context(), &corev1.Secret{ObjectMeta: left}); err != nil {
+		t.Errorf("a private key that nobody will ever delete: %v", err)
+	}
 }
 
 func TestWhenAllIsLostTheVersionStillRises(t *testing.T) {

@@ -25,7 +25,7 @@ import (
 // +kubebuilder:rbac:groups=tokenward.io,resources=tokenpolicies/status,verbs=patch
 // +kubebuilder:rbac:groups=tokenward.io,resources=signingkeys,verbs=get;list;watch
 // Pods are read as metadata alone, to count them.
-// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=pods,verbs=list;watch
 // A pod can mount a ConfigMap of its own namespace only, so the settings have to be
 // written into every namespace that has a policy. Names of objects to be created
 // cannot be restricted by RBAC. There is no "update" and no "delete": the manager

@@ -72,12 +72,20 @@ func Start(ctx context.Context, options Options) (_ *Cluster, err error) {
 
 	c.environment = &envtest.Environment{ControlPlaneStartTimeout: startTimeout, ControlPlaneStopTimeout: time.Minute}
 	plane := &c.environment.ControlPlane
-	plane.Etcd = &envtest.Etcd{Path: filepath.Join(assets, "etcd"), DataDir: filepath.Join(dir, "etcd")}
+	plane.Etcd = &envtest.Etcd{DataDir: filepath.Join(dir, "etcd")}
 	api := plane.GetAPIServer()
-	api.Path, api.CertDir = filepath.Join(assets, "kube-apiserver"), filepath.Join(dir, "kube-apiserver")
+	api.CertDir = filepath.Join(dir, "kube-apiserver")
+	if plane.Etcd.Path, err = mortal(dir, filepath.Join(assets, "etcd")); err != nil {
+		return nil, err
+	}
+	if api.Path, err = mortal(dir, filepath.Join(assets, "kube-apiserver")); err != nil {
+		return nil, err
+	}
 	api.Configure().
 		Disable("disable-admission-plugins"). // ServiceAccount stays on, as in every real cluster
 		Set("authorization-mode", "RBAC").
+		// Nobody goes there (RFC 5737). Without it a machine needs a default route.
+		Set("advertise-address", "192.0.2.1").
 		Set("egress-selector-config-file", egressConfig)
 	if plane.Etcd.Out, err = c.logTo(options.Log, filepath.Join(dir, "etcd.log")); err != nil {
 		return nil, err

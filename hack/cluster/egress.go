@@ -99,6 +99,9 @@ func (e *egress) connect(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	upstream, dialErr := e.dial(r.Context(), r.Host)
+	if dialErr == nil {
+		defer func() { _ = upstream.Close() }()
+	}
 	downstream, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return // the connection is gone
@@ -108,7 +111,6 @@ func (e *egress) connect(w http.ResponseWriter, r *http.Request) {
 		_, _ = fmt.Fprintf(downstream, "HTTP/1.1 502 %s\r\nContent-Length: 0\r\n\r\n", dialErr)
 		return
 	}
-	defer func() { _ = upstream.Close() }()
 	if _, err := io.WriteString(downstream, "HTTP/1.1 200 OK\r\n\r\n"); err != nil {
 		return
 	}

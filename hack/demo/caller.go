@@ -18,9 +18,10 @@ import (
 // caller calls the workload as its users do, prints each call as the curl line
 // that repeats it, and compares the answer with what is expected.
 type caller struct {
-	base string
-	http *http.Client
-	out  io.Writer
+	base    string
+	http    *http.Client
+	out     io.Writer
+	answers int // that were as expected
 }
 
 // call is one request. Token is sent as the bearer token when it is not empty;
@@ -81,6 +82,7 @@ func (c *caller) do(ctx context.Context, k call, want expectation) (answerOf, er
 	if err := want.compare(got); err != nil {
 		return got, fmt.Errorf("%s %s: %w", k.method, k.path, err)
 	}
+	c.answers++
 	return got, nil
 }
 
@@ -98,6 +100,7 @@ func (c *caller) get(ctx context.Context, url string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(response.Body, 1<<20))
 }
 
+// curl is the line for a shell, broken where it would be too wide to read.
 func (c *caller) curl(k call) string {
 	var line strings.Builder
 	line.WriteString("curl -i")
@@ -112,7 +115,7 @@ func (c *caller) curl(k call) string {
 		line.WriteString(" -H '" + k.header + "'")
 	}
 	if k.body != "" {
-		line.WriteString(" -H 'Content-Type: application/json' -d '" + k.body + "'")
+		line.WriteString(" -H 'Content-Type: application/json' \\\n        -d '" + k.body + "'")
 	}
 	return line.String()
 }
@@ -122,11 +125,11 @@ func (c *caller) print(a answerOf) {
 	fmt.Fprintf(c.out, "    < %d %s\n", a.status, http.StatusText(a.status))
 	for _, name := range []string{"Authorization", "Www-Authenticate", "Cache-Control", "Vary", "Retry-After"} {
 		if value := a.header.Get(name); value != "" {
-			fmt.Fprintf(c.out, "    < %s: %s\n", name, shorten(value))
+			fmt.Fprintln(c.out, wrap("    < "+name+": "+shorten(value)))
 		}
 	}
 	if body := strings.TrimSpace(string(a.body)); body != "" {
-		fmt.Fprintf(c.out, "    %s\n", shorten(body))
+		fmt.Fprintln(c.out, wrap("    "+shorten(body)))
 	}
 }
 
@@ -187,6 +190,21 @@ func sawUser(user string, generation int64) func(answerOf) error {
 		}
 		return nil
 	}
+}
+
+// wrap breaks a line after commas and spaces, so that a terminal need not.
+func wrap(line string) string {
+	const width, indent = 98, "      "
+	for from := 0; len(line)-from > width; {
+		at := strings.LastIndexAny(line[from+len(indent):from+width], ", ")
+		if at < 0 {
+			break // one long word
+		}
+		from += len(indent) + at + 1
+		line = line[:from] + "\n" + indent + strings.TrimLeft(line[from:], " ")
+		from++
+	}
+	return line
 }
 
 // shorten cuts every token in s down to its ends.

@@ -28,16 +28,23 @@ func main() {
 	keep := flag.Bool("keep", false, "leave everything running at the end, until Ctrl-C")
 	root := flag.String("root", ".", "top folder of the repository")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// Also when the terminal is closed, or what reads our output: nothing stays behind.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	err := run(ctx, *root, *keep, os.Stdout)
 	stop()
-	if err != nil {
+	switch {
+	case errors.Is(err, errInterrupted):
+		_, _ = fmt.Fprintln(os.Stderr, "demo interrupted before its end: everything is stopped and removed")
+		os.Exit(130)
+	case err != nil:
 		_, _ = fmt.Fprintf(os.Stderr, "\ndemo failed: %v\n", err)
 		os.Exit(1)
 	}
 }
 
-// run is the whole demo.
+var errInterrupted = errors.New("interrupted")
+
+// run is the whole demo. It returns errInterrupted when ctx ends before the last answer.
 func run(ctx context.Context, root string, keep bool, out io.Writer) (err error) {
 	started := time.Now()
 	say := func(format string, args ...any) {
@@ -47,31 +54,35 @@ func run(ctx context.Context, root string, keep bool, out io.Writer) (err error)
 	if err != nil {
 		return err
 	}
+	if err := checkPorts(ctx); err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "tokenward-demo-")
 	if err != nil {
 		return err
 	}
-	// The sidecar runs as another user inside it.
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // as said
-		return err
-	}
 	where := paths{root: root, dir: dir}
+	told := false // all of the story
+	interrupted := ctx.Err
 	defer func() {
-		if err != nil {
+		switch {
+		case err != nil && interrupted() != nil && !told:
+			err = errors.Join(errInterrupted, os.RemoveAll(dir))
+		case err != nil:
 			_, _ = fmt.Fprintf(out, "logs are kept in %s\n", dir)
-			return
+		default:
+			err = os.RemoveAll(dir)
 		}
-		err = os.RemoveAll(dir)
 	}()
 
+	// Deferred in this order, the sidecar ends before the platform does.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	platform, err := startPlatform(ctx, where, say)
 	if platform != nil {
 		defer func() {
 			cancel()
-			platform.wait()
-			err = errors.Join(err, platform.control.Stop())
+			err = errors.Join(err, platform.wait(), platform.control.Stop())
 		}()
 	}
 	if err != nil {
@@ -81,7 +92,7 @@ func run(ctx context.Context, root string, keep bool, out io.Writer) (err error)
 	if workload != nil {
 		defer func() {
 			cancel()
-			err = errors.Join(err, <-workload.ended)
+			err = errors.Join(err, workload.sidecar.wait())
 		}()
 	}
 	if err != nil {
@@ -91,9 +102,10 @@ func run(ctx context.Context, root string, keep bool, out io.Writer) (err error)
 	if err := story.tell(ctx); err != nil {
 		return err
 	}
-	say("every answer was the expected one")
+	told = true
+	say("demo passed: %d requests, every answer as expected", story.caller.answers)
 	if keep {
-		story.leaveUp(ctx)
+		return story.leaveUp(ctx)
 	}
 	return nil
 }

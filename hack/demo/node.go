@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,12 +27,12 @@ import (
 type node struct {
 	kube kubernetes.Interface
 	dir  string
-	log  io.Writer
+	log  *os.File
+	say  func(string, ...any)
 }
 
 // container runs the container of pod whose program is at binary, until ctx ends.
-// The returned channel delivers how it ended.
-func (n *node) container(ctx context.Context, pod *corev1.Pod, c corev1.Container, binary string) (<-chan error, error) {
+func (n *node) container(ctx context.Context, pod *corev1.Pod, c corev1.Container, binary string) (*process, error) {
 	root := filepath.Join(n.dir, "rootfs")
 	if err := os.MkdirAll(root, 0o755); err != nil { //nolint:gosec // read by another user id in the container
 		return nil, err
@@ -50,37 +49,74 @@ func (n *node) container(ctx context.Context, pod *corev1.Pod, c corev1.Containe
 		}
 	}
 
-	command := exec.CommandContext(ctx, c.Command[0], append(c.Command[1:], c.Args...)...) //nolint:gosec // the pod's own command
-	command.Path, command.Err = c.Command[0], nil                                          // inside the root directory, so it is not looked up outside
-	command.Dir = "/"
-	command.Env = []string{}
-	for _, env := range c.Env {
-		if env.ValueFrom != nil {
-			return nil, fmt.Errorf("environment variable %q: only literal values are supported here", env.Name)
+	var env []string
+	for _, e := range c.Env {
+		if e.ValueFrom != nil {
+			return nil, fmt.Errorf("environment variable %q: only literal values are supported here", e.Name)
 		}
-		command.Env = append(command.Env, env.Name+"="+env.Value)
+		env = append(env, e.Name+"="+e.Value)
 	}
-	command.Stdout, command.Stderr = n.log, n.log
-	command.SysProcAttr = &syscall.SysProcAttr{Chroot: root, Setpgid: true}
-	if os.Geteuid() != 0 { // an ordinary user may change the root inside a user namespace
+	p, err := start(ctx, "the sidecar", n.log.Name(), n.command(ctx, root, c, env))
+	if forbidden(err) {
+		n.say("this system lets no ordinary user change a root directory: the container's paths\n"+
+			"    lead to %s instead", root)
+		p, err = start(ctx, "the sidecar", n.log.Name(), n.rootless(ctx, root, c, env))
+	}
+	return p, err
+}
+
+// command is the container's, in the root directory root. The superuser gives it the
+// user id of the container; another user may change the root directory inside a user
+// namespace only, where it keeps the user's own id.
+func (n *node) command(ctx context.Context, root string, c corev1.Container, env []string) *exec.Cmd {
+	command := n.plain(ctx, c.Command[0], append(c.Command[1:], c.Args...), env)
+	command.Path, command.Err = c.Command[0], nil // inside the root directory, so it is not looked up outside
+	command.Dir = "/"
+	command.SysProcAttr.Chroot = root
+	if os.Geteuid() != 0 {
 		command.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER
 		command.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}
 		command.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
+	} else if security := c.SecurityContext; security != nil && security.RunAsUser != nil {
+		id := uint32(*security.RunAsUser) //nolint:gosec // the API server admits no other
+		command.SysProcAttr.Credential = &syscall.Credential{Uid: id, Gid: id}
 	}
-	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
-	command.WaitDelay = 30 * time.Second
-	if err := command.Start(); err != nil {
-		return nil, fmt.Errorf("start container %q: %w", c.Name, err)
-	}
-	ended := make(chan error, 1)
-	go func() {
-		err := command.Wait()
-		if ctx.Err() != nil && command.ProcessState.Success() {
-			err = nil // ended because it was told to, and in order
+	return command
+}
+
+// rootless is the same without a root directory of its own: arguments that name a
+// file of the container name it below root.
+func (n *node) rootless(ctx context.Context, root string, c corev1.Container, env []string) *exec.Cmd {
+	var args []string
+	for _, arg := range append(c.Command[1:], c.Args...) {
+		for _, mount := range c.VolumeMounts {
+			if name, path, ok := strings.Cut(arg, "="); ok && strings.HasPrefix(path, mount.MountPath) {
+				arg = name + "=" + filepath.Join(root, path)
+				break
+			}
 		}
-		ended <- err
-	}()
-	return ended, nil
+		args = append(args, arg)
+	}
+	return n.plain(ctx, filepath.Join(root, c.Command[0]), args, env)
+}
+
+func (n *node) plain(ctx context.Context, program string, args, env []string) *exec.Cmd {
+	command := exec.CommandContext(ctx, program, args...) //nolint:gosec // the pod's own command
+	command.Env = append([]string{}, env...)              // empty is not inherited
+	command.Stdout, command.Stderr = n.log, n.log
+	command.SysProcAttr = attributes()
+	return command
+}
+
+// forbidden says that the kernel, or whoever set this machine up, does not let us make
+// a user namespace or change the root directory: sysctl, AppArmor, seccomp.
+func forbidden(err error) bool {
+	for _, number := range []error{syscall.EPERM, syscall.EACCES, syscall.ENOSPC, syscall.ENOSYS} {
+		if errors.Is(err, number) {
+			return true
+		}
+	}
+	return false
 }
 
 // volume puts the content of the volume behind mount below root.

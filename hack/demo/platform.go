@@ -11,9 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
-	"syscall"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -32,7 +29,16 @@ type platform struct {
 	control *cluster.Cluster
 	client.Client
 	paths     paths
-	processes sync.WaitGroup
+	processes []*process
+}
+
+// wait waits until manager and issuer have ended, and says which ended too early.
+func (p *platform) wait() error {
+	var errs []error
+	for _, process := range p.processes {
+		errs = append(errs, process.wait())
+	}
+	return errors.Join(errs...)
 }
 
 // adminKubeconfig writes a kubeconfig for the person at the keyboard.
@@ -40,9 +46,6 @@ func (p *platform) adminKubeconfig() (string, error) {
 	path := filepath.Join(p.paths.dir, "admin.kubeconfig")
 	return path, p.control.Kubeconfig(path)
 }
-
-// wait waits for manager and issuer to end.
-func (p *platform) wait() { p.processes.Wait() }
 
 // paths are where things lie.
 type paths struct {
@@ -55,24 +58,24 @@ func (p paths) log(name string) string    { return filepath.Join(p.dir, name+".l
 
 // startPlatform starts the control plane, applies dist/install.yaml as it is, and
 // runs manager and issuer as processes, each with the arguments of its Deployment
-// and with the permissions of its ServiceAccount only.
+// and with the permissions of its ServiceAccount only. What it returns beside an error
+// is to be stopped as well.
 func startPlatform(ctx context.Context, where paths, say func(string, ...any)) (*platform, error) {
 	say("starting etcd and kube-apiserver")
 	control, err := cluster.Start(ctx, cluster.Options{Dir: filepath.Join(where.dir, "cluster"), Assets: assets(where)})
 	if err != nil {
 		return nil, err
 	}
+	p := &platform{control: control, paths: where}
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, api.AddToScheme} {
 		if err := add(scheme); err != nil {
-			return nil, err
+			return p, err
 		}
 	}
-	c, err := client.New(control.Config(), client.Options{Scheme: scheme})
-	if err != nil {
-		return nil, errors.Join(err, control.Stop())
+	if p.Client, err = client.New(control.Config(), client.Options{Scheme: scheme}); err != nil {
+		return p, err
 	}
-	p := &platform{control: control, Client: c, paths: where}
 
 	say("kubectl apply --server-side -f dist/install.yaml")
 	manifest, err := os.ReadFile(filepath.Join(where.root, "dist", "install.yaml"))
@@ -83,7 +86,7 @@ func startPlatform(ctx context.Context, where paths, say func(string, ...any)) (
 		return p, fmt.Errorf("apply dist/install.yaml: %w", err)
 	}
 
-	ports, err := freePorts(ctx, 7)
+	ports, err := freePorts(ctx, 6)
 	if err != nil {
 		return p, err
 	}
@@ -94,58 +97,51 @@ func startPlatform(ctx context.Context, where paths, say func(string, ...any)) (
 	p.control.Route(operatorNamespace, "tokenward-issuer", 443, local(1))
 
 	say("starting manager and issuer, each as its own ServiceAccount")
-	err = p.run(ctx, where, "tokenward-manager", []string{
+	manager, err := p.run(ctx, where, "tokenward-manager", []string{
 		"--webhook-port=" + ports[0], "--issuer-url=https://" + local(1),
 		"--metrics-bind-address=" + local(2), "--health-probe-bind-address=" + local(3),
-	}, say)
+	})
 	if err != nil {
 		return p, err
 	}
-	err = p.run(ctx, where, "tokenward-issuer", []string{
+	issuer, err := p.run(ctx, where, "tokenward-issuer", []string{
 		"--listen=" + local(1), "--metrics-bind-address=" + local(4), "--health-probe-bind-address=" + local(5),
-	}, say)
+	})
 	if err != nil {
 		return p, err
 	}
-	for name, i := range map[string]int{"tokenward-manager": 3, "tokenward-issuer": 5} {
-		if err := waitReady(ctx, "http://"+local(i)+"/readyz"); err != nil {
-			return p, fmt.Errorf("%s is not ready, see %s: %w", name, where.log(name), err)
-		}
+	if err := manager.ready(ctx, "http://"+local(3)+"/readyz"); err != nil {
+		return p, err
 	}
-	return p, nil
+	return p, issuer.ready(ctx, "http://"+local(5)+"/readyz")
 }
 
 // run starts the container of a Deployment as a process. Overrides come after the
 // Deployment's own arguments: addresses, because all run on one host here.
-func (p *platform) run(ctx context.Context, where paths, name string, overrides []string, say func(string, ...any)) error {
+func (p *platform) run(ctx context.Context, where paths, name string, overrides []string) (*process, error) {
 	deployment := &appsv1.Deployment{}
 	if err := p.Get(ctx, client.ObjectKey{Namespace: operatorNamespace, Name: name}, deployment); err != nil {
-		return err
+		return nil, err
 	}
 	spec := deployment.Spec.Template.Spec
 	kubeconfig := filepath.Join(where.dir, name+".kubeconfig")
 	if err := p.control.ServiceAccountKubeconfig(ctx, operatorNamespace, spec.ServiceAccountName, kubeconfig); err != nil {
-		return err
+		return nil, err
 	}
 	log, err := os.Create(where.log(name))
 	if err != nil {
-		return err
+		return nil, err
 	}
+	defer log.Close()                                                                                                //nolint:errcheck // the process has its own
 	command := exec.CommandContext(ctx, where.binary("tokenward"), append(spec.Containers[0].Args, overrides...)...) //nolint:gosec // our own binary
-	command.Env = append(environment(spec.Containers[0]), "KUBECONFIG="+kubeconfig)
+	command.Env = append(environment(spec.Containers[0]), "KUBECONFIG="+kubeconfig, "HOME="+where.dir)
 	command.Stdout, command.Stderr = log, log
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the demo alone, which ends the others in order
-	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
-	command.WaitDelay = 20 * time.Second
-	if err := command.Start(); err != nil {
-		return fmt.Errorf("start %s: %w", name, err)
+	command.SysProcAttr = attributes()
+	started, err := start(ctx, name, where.log(name), command)
+	if err == nil {
+		p.processes = append(p.processes, started)
 	}
-	p.processes.Go(func() {
-		if err := command.Wait(); err != nil && ctx.Err() == nil {
-			say("%s ended: %v (see %s)", name, err, where.log(name))
-		}
-	})
-	return nil
+	return started, err
 }
 
 // environment is the container's, with the fields of the pod that it asks for.
@@ -172,28 +168,4 @@ func assets(where paths) string {
 		return dir
 	}
 	return filepath.Join(where.root, "bin", "k8s")
-}
-
-// freePorts finds n free ports of the loopback address.
-func freePorts(ctx context.Context, n int) ([]string, error) {
-	ports := make([]string, 0, n)
-	var listeners []net.Listener // closed at the end, so that no number is given twice
-	defer func() {
-		for _, listener := range listeners {
-			_ = listener.Close()
-		}
-	}()
-	for range n {
-		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		listeners = append(listeners, listener)
-		_, port, err := net.SplitHostPort(listener.Addr().String())
-		if err != nil {
-			return nil, err
-		}
-		ports = append(ports, port)
-	}
-	return ports, nil
 }

@@ -41,7 +41,7 @@ func (s *story) tell(ctx context.Context) error {
 		title string
 		tell  func(context.Context) error
 	}{
-		{"steps 1-4: log in with id, phone number and password; the answer carries the access token only", s.login},
+		{"steps 1-4: log in with id, phone and password; the answer has the access token only", s.login},
 		{"a wrong password and an unknown user get the same answer", s.wrongCredentials},
 		{"steps 5-7: an authorised call; the application sees who it is", s.authorisedCall},
 		{"a call without a token is refused", s.withoutToken},
@@ -51,11 +51,12 @@ func (s *story) tell(ctx context.Context) error {
 		{"key rotation: tokens signed before go on working", s.rotation},
 		{"log out, and the token is refused although it has not expired", s.logout},
 		{"step 8a: an expired token under onExpired: Reject is refused", s.expiredReject},
-		{"step 8b: the same token under onExpired: Refresh goes through, and the new token is in the header", s.expiredRefresh},
-		{"the token that was exchanged is answered with the same new one while the grace lasts", s.lostAnswer},
+		{"step 8b: under onExpired: Refresh it goes through, and the new token is in the header", s.expiredRefresh},
+		{"the exchanged token gets the same new one again while the grace lasts", s.lostAnswer},
 		{"a removed user is refused at the next refresh", s.removedUser},
-		{"emergency: the key that signs is revoked; its tokens are refused, and the next key signs", s.revokedKey},
+		{"emergency: the signing key is revoked; its tokens are refused, the next key signs", s.revokedKey},
 	} {
+		_, _ = fmt.Fprintln(s.out)
 		s.say("%s", chapter.title)
 		if err := chapter.tell(ctx); err != nil {
 			return fmt.Errorf("%s: %w", chapter.title, err)
@@ -152,8 +153,7 @@ func (s *story) rules(ctx context.Context) error {
 // verifier knows it, and signs after publishBefore, which is at least 3 minutes and
 // so beyond this demo.
 func (s *story) rotation(ctx context.Context) error {
-	s.say("kubectl -n shop annotate signingkey shop tokenward.io/rotate=now")
-	if err := s.patch(ctx, &api.SigningKey{}, `{"metadata":{"annotations":{"`+api.RotateAnnotation+`":"now"}}}`); err != nil {
+	if err := s.patch(ctx, "signingkey", &api.SigningKey{ObjectMeta: shop}, `{"metadata":{"annotations":{"`+api.RotateAnnotation+`":"now"}}}`); err != nil {
 		return err
 	}
 	if err := s.waitForKeys(ctx, 2); err != nil {
@@ -224,9 +224,8 @@ func (s *story) lostAnswer(ctx context.Context) error {
 }
 
 func (s *story) removedUser(ctx context.Context) error {
-	s.say("kubectl -n shop patch secret shop-users: bob is removed")
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "shop-users"}}
-	if err := s.platform.Patch(ctx, secret, client.RawPatch(types.MergePatchType, []byte(`{"data":{"bob":null}}`))); err != nil {
+	if err := s.patch(ctx, "secret", secret, `{"data":{"bob":null}}`); err != nil {
 		return err
 	}
 	// The issuer may go by what it read of the Secret a second ago.
@@ -241,12 +240,11 @@ func (s *story) removedUser(ctx context.Context) error {
 
 // revokedKey is the emergency: the key that signs was stolen.
 func (s *story) revokedKey(ctx context.Context) error {
-	key := &api.SigningKey{}
-	if err := s.platform.Get(ctx, shop, key); err != nil {
+	key := &api.SigningKey{ObjectMeta: shop}
+	if err := s.platform.Get(ctx, client.ObjectKeyFromObject(key), key); err != nil {
 		return err
 	}
-	s.say("kubectl -n shop patch signingkey shop: revokedKeyIDs: [%s]", key.Status.ActiveKeyID)
-	if err := s.patch(ctx, key, `{"spec":{"revokedKeyIDs":["`+key.Status.ActiveKeyID+`"]}}`); err != nil {
+	if err := s.patch(ctx, "signingkey", key, `{"spec":{"revokedKeyIDs":["`+key.Status.ActiveKeyID+`"]}}`); err != nil {
 		return err
 	}
 	if err := s.waitForKeys(ctx, 1); err != nil {
@@ -267,20 +265,19 @@ func (s *story) revokedKey(ctx context.Context) error {
 	return err
 }
 
-// shop is the name of everything the team has.
-var shop = client.ObjectKey{Namespace: "shop", Name: "shop"}
+// shop is the name of key and policy.
+var shop = metav1.ObjectMeta{Namespace: "shop", Name: "shop"}
 
-func (s *story) patch(ctx context.Context, object client.Object, patch string) error {
-	object.SetNamespace(shop.Namespace)
-	object.SetName(shop.Name)
+// patch changes an object and prints the line that does the same.
+func (s *story) patch(ctx context.Context, kind string, object client.Object, patch string) error {
+	_, _ = fmt.Fprintf(s.out, "    $ kubectl -n %s patch %s %s --type merge \\\n        -p '%s'\n", object.GetNamespace(), kind, object.GetName(), patch)
 	return s.platform.Patch(ctx, object, client.RawPatch(types.MergePatchType, []byte(patch)))
 }
 
 // setOnExpired changes the policy and waits until the sidecar goes by it.
 func (s *story) setOnExpired(ctx context.Context, to api.OnExpired) error {
-	s.say("kubectl -n shop patch tokenpolicy shop: refresh.onExpired: %s", to)
-	policy := &api.TokenPolicy{}
-	if err := s.patch(ctx, policy, `{"spec":{"refresh":{"onExpired":"`+string(to)+`"}}}`); err != nil {
+	policy := &api.TokenPolicy{ObjectMeta: shop}
+	if err := s.patch(ctx, "tokenpolicy", policy, `{"spec":{"refresh":{"onExpired":"`+string(to)+`"}}}`); err != nil {
 		return err
 	}
 	return until(ctx, func(ctx context.Context) error {
@@ -350,10 +347,10 @@ func pause(ctx context.Context, d time.Duration) error {
 }
 
 // leaveUp prints how to go on and waits for Ctrl-C.
-func (s *story) leaveUp(ctx context.Context) {
+func (s *story) leaveUp(ctx context.Context) error {
 	kubeconfig, err := s.platform.adminKubeconfig()
 	if err != nil {
-		s.say("no kubeconfig: %v", err)
+		return err
 	}
 	_, _ = fmt.Fprintf(s.out, `
 Everything stays up until Ctrl-C. Go on with:
@@ -361,13 +358,21 @@ Everything stays up until Ctrl-C. Go on with:
     export KUBECONFIG=%s
     kubectl -n shop get signingkeys,tokenpolicies,pods
 
-    TOKEN=$(curl -s %[2]s/auth/token -H 'Content-Type: application/json' -d '%[3]s' | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
+    TOKEN=$(curl -s %[2]s/auth/token -H 'Content-Type: application/json' \
+        -d '%[3]s' \
+        | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
     curl -i %[2]s/orders -H "Authorization: Bearer $TOKEN"
-    sleep 31; curl -i %[2]s/orders -H "Authorization: Bearer $TOKEN"     # the new token is in the header
+    # Half a minute later the same line brings a new token in the header Authorization.
+    sleep 31; curl -i %[2]s/orders -H "Authorization: Bearer $TOKEN"
     curl -i -X POST %[2]s/auth/logout -H "Authorization: Bearer $TOKEN"
     curl -s %[2]s/auth/jwks.json
     curl -s %[4]s/metrics
 
 `, kubeconfig, s.caller.base, alice.credentials(), s.workload.admin)
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-s.workload.sidecar.ended:
+		return s.workload.sidecar.wait()
+	}
 }

@@ -41,10 +41,9 @@ var (
 
 // workload is the admitted pod: its sidecar runs, and the application behind it.
 type workload struct {
-	pod   *corev1.Pod
-	url   string // where clients reach it
-	admin string // the sidecar's admin port
-	ended <-chan error
+	url     string // where clients reach it
+	admin   string // the sidecar's admin port
+	sidecar *process
 }
 
 // startWorkload applies what a team applies, has the pod admitted, and runs it.
@@ -56,11 +55,10 @@ func startWorkload(ctx context.Context, p *platform, where paths, say func(strin
 	if err := applyUsers(ctx, p, where, alice, bob); err != nil {
 		return nil, err
 	}
-	meta := metav1.ObjectMeta{Namespace: "shop", Name: "shop"}
-	if err := waitCondition(ctx, p, &api.SigningKey{ObjectMeta: meta}, func(k *api.SigningKey) []metav1.Condition { return k.Status.Conditions }); err != nil {
+	if err := waitCondition(ctx, p, &api.SigningKey{ObjectMeta: shop}, func(k *api.SigningKey) []metav1.Condition { return k.Status.Conditions }); err != nil {
 		return nil, err
 	}
-	if err := waitCondition(ctx, p, &api.TokenPolicy{ObjectMeta: meta}, func(t *api.TokenPolicy) []metav1.Condition { return t.Status.Conditions }); err != nil {
+	if err := waitCondition(ctx, p, &api.TokenPolicy{ObjectMeta: shop}, func(t *api.TokenPolicy) []metav1.Condition { return t.Status.Conditions }); err != nil {
 		return nil, err
 	}
 	say("SigningKey and TokenPolicy are Ready")
@@ -70,7 +68,7 @@ func startWorkload(ctx context.Context, p *platform, where paths, say func(strin
 		return nil, err
 	}
 	pod := &corev1.Pod{}
-	if err := p.Get(ctx, client.ObjectKey{Namespace: "shop", Name: "shop"}, pod); err != nil {
+	if err := p.Get(ctx, client.ObjectKey{Namespace: shop.Namespace, Name: shop.Name}, pod); err != nil {
 		return nil, err
 	}
 	if len(pod.Spec.InitContainers) == 0 {
@@ -94,18 +92,18 @@ func startWorkload(ctx context.Context, p *platform, where paths, say func(strin
 	if err != nil {
 		return nil, err
 	}
-	kubelet := &node{kube: kube, dir: where.dir, log: log}
-	ended, err := kubelet.container(ctx, pod, sidecar, where.binary("tokenward-sidecar"))
+	kubelet := &node{kube: kube, dir: where.dir, log: log, say: say}
+	running, err := kubelet.container(ctx, pod, sidecar, where.binary("tokenward-sidecar"))
 	if err != nil {
 		return nil, err
 	}
 	w := &workload{
-		pod: pod, ended: ended,
-		url:   "http://127.0.0.1:" + fmt.Sprint(sidecar.Ports[0].ContainerPort),
-		admin: "http://127.0.0.1:" + fmt.Sprint(sidecar.Ports[1].ContainerPort),
+		url:     "http://127.0.0.1:" + fmt.Sprint(sidecar.Ports[0].ContainerPort),
+		admin:   "http://127.0.0.1:" + fmt.Sprint(sidecar.Ports[1].ContainerPort),
+		sidecar: running,
 	}
-	if err := waitReady(ctx, w.admin+sidecar.ReadinessProbe.HTTPGet.Path); err != nil {
-		return w, fmt.Errorf("the sidecar is not ready, see %s: %w", where.log("sidecar"), err)
+	if err := running.ready(ctx, w.admin+sidecar.ReadinessProbe.HTTPGet.Path); err != nil {
+		return w, err
 	}
 	say("the sidecar is ready on %s, the application behind it on port %d", w.url, pod.Spec.Containers[0].Ports[0].ContainerPort)
 	return w, nil

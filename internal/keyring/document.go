@@ -43,10 +43,22 @@ type documentKey struct {
 	Retention   string    `json:"retention"`
 }
 
-// Parse reads the document or the public record. The error holds no key material.
+// ErrNewerFormat says that a later release wrote the document. It is not broken, and
+// must not be replaced.
+var ErrNewerFormat = errors.New("written by a newer release")
+
+// Parse reads the document or the public record. The error holds no key material. It
+// is [ErrNewerFormat] for what only a newer release understands.
 func Parse(data []byte) (*Ring, error) {
 	if len(data) > maxBytes {
 		return nil, errors.New("read keyring: more than 1 MiB")
+	}
+	// By itself: what else a newer format holds need not have the types of this one.
+	var head struct {
+		Format int `json:"format"`
+	}
+	if json.Unmarshal(data, &head) == nil && head.Format > format {
+		return nil, fmt.Errorf("read keyring: format %d, only %d is understood: %w", head.Format, format, ErrNewerFormat)
 	}
 	var doc document
 	if err := json.Unmarshal(data, &doc); err != nil {

@@ -59,6 +59,8 @@ func New(options Options) (*Env, error) {
 		ControlPlaneStartTimeout: 2 * time.Minute,
 		ControlPlaneStopTimeout:  time.Minute,
 	}
+	// Nobody goes there (RFC 5737). Without it a machine needs a default route.
+	environment.ControlPlane.GetAPIServer().Configure().Set("advertise-address", "192.0.2.1")
 	if options.ServiceAccountAdmission {
 		environment.ControlPlane.GetAPIServer().Configure().Disable("disable-admission-plugins")
 	}

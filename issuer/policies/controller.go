@@ -87,6 +87,9 @@ func (c *Controller) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 // build makes a snapshot. A *refusal.Error says that there is none until something
 // that is watched changes; any other error is to be tried again.
 func (c *Controller) build(ctx context.Context, policy *api.TokenPolicy) (*exchange.Policy, error) {
+	if policy.Spec.Users.Secret == nil || policy.Spec.Store.ConfigMap == nil {
+		return nil, refusal.Unavailable("the TokenPolicy names a user source or a session store of a newer release", nil)
+	}
 	next := snapshot(policy)
 	var err error
 	if next.Keys, err = c.keys(ctx, policy); err != nil {

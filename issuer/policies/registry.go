@@ -22,6 +22,9 @@ type Registry struct {
 type entry struct {
 	policy  *exchange.Policy
 	refused *refusal.Error
+	// keys are the last that were in force, also while the policy is refused: a ring
+	// that comes back from a backup must not fall behind them.
+	keys exchange.Keys
 }
 
 // Policy finds the snapshot of a policy. Its errors are *refusal.Error.
@@ -61,17 +64,18 @@ func (r *Registry) set(key types.NamespacedName, e entry) {
 	if r.entries == nil {
 		r.entries = map[types.NamespacedName]entry{}
 	}
+	e.keys = r.entries[key].keys
+	if e.policy != nil {
+		e.keys = e.policy.Keys
+	}
 	r.entries[key] = e
 }
 
-// keys are those of the last snapshot, which a set of the same owner must not fall behind.
+// keys are those of the last snapshot that was served, which a set of the same owner must not fall behind.
 func (r *Registry) keys(key types.NamespacedName) exchange.Keys {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if p := r.entries[key].policy; p != nil {
-		return p.Keys
-	}
-	return exchange.Keys{}
+	return r.entries[key].keys
 }
 
 func (r *Registry) remove(key types.NamespacedName) {

@@ -11,12 +11,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	api "github.com/tokenward/tokenward/api/v1alpha1"
 	"github.com/tokenward/tokenward/internal/keyring"
 	"github.com/tokenward/tokenward/internal/session"
 	"github.com/tokenward/tokenward/internal/token"
 	"github.com/tokenward/tokenward/issuer/exchange"
+	"github.com/tokenward/tokenward/issuer/refusal"
 )
 
 func d(text string) *metav1.Duration {
@@ -119,5 +121,24 @@ func TestAnOlderKeySetNeverReplacesANewerOne(t *testing.T) {
 		if got := newer(test.next, test.old); got != test.want {
 			t.Errorf("%s: %v", name, got)
 		}
+	}
+}
+
+// The key ring is lost for a while, and comes back from a backup.
+func TestKeysInForceAreRememberedWhileThePolicyIsRefused(t *testing.T) {
+	set, err := token.NewKeySet("a", 3, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := types.NamespacedName{Namespace: "shop", Name: "web"}
+	r := &Registry{}
+	r.set(key, entry{policy: &exchange.Policy{Keys: exchange.Keys{Set: set}}})
+	r.set(key, entry{refused: refusal.Unavailable("there is no key", nil)})
+	r.set(key, entry{refused: refusal.Unavailable("there is still no key", nil)})
+	if got := r.keys(key); got.Set != set {
+		t.Errorf("an older key set would be taken: %+v", got)
+	}
+	if r.remove(key); r.keys(key).Set != nil {
+		t.Error("a policy that is gone leaves its keys behind")
 	}
 }

@@ -93,6 +93,10 @@ func (c *Controller) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("get TokenPolicy: %w", err)
 	}
+	if policy.Spec.Users.Secret == nil {
+		// Only a newer release's schema admits it; that release reports on it.
+		return ctrl.Result{}, nil
+	}
 	report, err := c.Sources.For(policy).Check(ctx)
 	wanted := condition(policy, report, err, c.Issuer)
 	if wanted.Reason == api.ReasonUsersUnavailable {

@@ -6,7 +6,8 @@
 //
 // A lost issuer does not make a pod unready: valid tokens still pass, and taking all
 // pods of a workload out of service would turn a small outage into a large one. The
-// readiness detail says so instead.
+// readiness detail says so instead. Only a process that has just started waits for the
+// revocations, and not for long: it knows of none yet.
 package admin
 
 import (
@@ -31,6 +32,11 @@ type Settings interface {
 type Revocations interface {
 	Status() revocation.Status
 }
+
+// firstSync is how long a process that has just started is not ready because it does
+// not know the revoked sessions yet. An issuer that is down must not keep pods from
+// starting, so it is short.
+const firstSync = 5 * time.Second
 
 // Handler is the admin port. Set Draining when the process begins to end.
 type Handler struct {
@@ -116,6 +122,9 @@ func (h *Handler) Readiness() Readiness {
 		r.Settings.KeySetVersion = p.Keys.Version()
 	} else {
 		r.Ready, r.Reason = false, "there are no settings yet: see the conditions of the TokenPolicy"
+	}
+	if !r.Revocations.Synced && h.Now().Sub(h.Started) < firstSync {
+		r.Ready, r.Reason = false, "the revoked sessions are not known yet: waiting for the issuer, for a few seconds at most"
 	}
 	if h.Draining.Load() {
 		r.Ready, r.Reason = false, "the process is ending"

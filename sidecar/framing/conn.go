@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -56,6 +57,7 @@ type Conn struct {
 	readErr error  // after ready
 	buf     []byte
 
+	finished atomic.Bool
 	mu       sync.Mutex
 	heads    []*Error // of heads that the reader passed on and NextHead did not fetch
 	bodyErr  *Error
@@ -98,8 +100,29 @@ func (c *Conn) Release() {
 	c.upgraded = true
 }
 
+// Finish ends the reading, a read that waits included: nobody wants the rest of the
+// body. The connection can carry no further request, and ends after the answer.
+func (c *Conn) Finish() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.finished.Store(true)
+	c.rejected = true
+	c.applyDeadline()
+}
+
 // Read passes on what has been checked.
 func (c *Conn) Read(p []byte) (int, error) {
+	if c.finished.Load() {
+		return 0, io.EOF
+	}
+	n, err := c.read(p)
+	if n == 0 && err != nil && c.finished.Load() {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func (c *Conn) read(p []byte) (int, error) {
 	for {
 		if len(c.ready) > 0 {
 			n := copy(p, c.ready)
@@ -113,7 +136,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 		if n, ok, err := c.readThrough(p); ok {
 			return n, err
 		}
-		if len(c.pending) > 0 && c.advance() {
+		if len(c.ready) > 0 || len(c.pending) > 0 && c.advance() {
 			continue
 		}
 		if err := c.fill(); err != nil {
@@ -267,6 +290,9 @@ func (c *Conn) applyDeadline() {
 	deadline := c.outer
 	if !c.headEnds.IsZero() && (deadline.IsZero() || c.headEnds.Before(deadline)) {
 		deadline = c.headEnds
+	}
+	if c.finished.Load() {
+		deadline = time.Unix(1, 0)
 	}
 	// It fails on a closed connection only, where the next read says so.
 	_ = c.Conn.SetReadDeadline(deadline)

@@ -29,7 +29,8 @@ type Head struct {
 	ContentLength int64
 	// Chunked says that the body is in chunks (RFC 9112 section 7.1).
 	Chunked bool
-	// Upgrade says that there is an Upgrade header.
+	// Upgrade says that there is an Upgrade header, other than one to h2c alone, which
+	// is never answered with 101.
 	Upgrade bool
 }
 
@@ -122,7 +123,7 @@ func checkRequestLine(line []byte) (http11 bool, err *Error) {
 type fields struct {
 	head             Head
 	http11           bool
-	hosts            int
+	hosts, upgrades  int
 	length, encoding bool
 }
 
@@ -153,7 +154,9 @@ func (f *fields) add(line []byte) *Error {
 		}
 		f.encoding, f.head.Chunked = true, true
 	case equalFold(name, "upgrade"):
-		f.head.Upgrade = true
+		if f.upgrades++; f.upgrades > 1 || !equalFold(value, "h2c") {
+			f.head.Upgrade = true
+		}
 	}
 	return nil
 }

@@ -284,3 +284,22 @@ func TestAnOutageIsNoAnswerAboutAKey(t *testing.T) {
 		t.Fatalf("found %v, %v", found, err)
 	}
 }
+
+func TestACallerThatGivesUpDoesNotPauseEarlyRefreshes(t *testing.T) {
+	release := make(chan struct{})
+	c := newClient(t, func(w http.ResponseWriter, _ *http.Request) {
+		<-release
+		_ = json.NewEncoder(w).Encode(protocol.TokenResponse{AccessToken: "new"})
+	})
+	r := &Refresher{Client: c}
+	gone, giveUp := context.WithCancel(t.Context())
+	giveUp()
+	if _, ok, err := r.RefreshEarly(gone, Key{SessionID: "s"}, "x"); ok || err == nil {
+		t.Errorf("the one who gave up: %v, %v", ok, err)
+	}
+	close(release)
+	if _, ok, err := r.RefreshEarly(t.Context(), Key{SessionID: "s"}, "x"); !ok || err != nil {
+		t.Errorf("the next one: %v, %v", ok, err)
+	}
+	r.Wait()
+}

@@ -74,11 +74,13 @@ func (r *Refresher) RefreshEarly(ctx context.Context, key Key, raw string) (prot
 	if r.isPaused(key) {
 		return protocol.TokenResponse{}, false, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, earlyWait)
+	waiting, cancel := context.WithTimeout(ctx, earlyWait)
 	defer cancel()
-	response, err := r.Refresh(ctx, key, raw)
+	response, err := r.Refresh(waiting, key, raw)
 	if err != nil {
-		r.pause(key)
+		if ctx.Err() == nil { // otherwise the caller failed, not the refresh
+			r.pause(key)
+		}
 		return protocol.TokenResponse{}, false, err
 	}
 	return response, true, nil

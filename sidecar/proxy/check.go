@@ -41,6 +41,13 @@ func (x *exchange) checkUpgrade() string {
 	if len(protocols) == 0 {
 		return ""
 	}
+	if len(protocols) == 1 && strings.EqualFold(strings.TrimSpace(protocols[0]), "h2c") {
+		// An offer that a server may pass over (RFC 9110 section 7.8). Java's HttpClient
+		// makes it with each request to an http URI. The application never sees it.
+		delete(x.request.Header, "Upgrade")
+		delete(x.request.Header, "Http2-Settings")
+		return ""
+	}
 	x.upgrade = true
 	r := x.request
 	switch {

@@ -108,7 +108,9 @@ func (x *exchange) writeDenial(d decide.Denial, refusal *issuerclient.Refusal) {
 
 // isGRPC: such a client reads the status of an HTTP/2 trailer, not a body.
 func (x *exchange) isGRPC() bool {
-	return x.request.ProtoMajor == 2 && strings.HasPrefix(x.request.Header.Get("Content-Type"), "application/grpc")
+	rest, ok := strings.CutPrefix(x.request.Header.Get("Content-Type"), "application/grpc")
+	// application/grpc-web is not it: browsers speak that, and want status and CORS.
+	return ok && x.request.ProtoMajor == 2 && !strings.HasPrefix(rest, "-")
 }
 
 // writeGRPC is a Trailers-Only answer (grpc/grpc doc/PROTOCOL-HTTP2.md).

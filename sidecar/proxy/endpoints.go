@@ -95,7 +95,8 @@ func (x *exchange) readBody() (body []byte, status int, detail string) {
 		return nil, http.StatusRequestEntityTooLarge, tooLarge
 	}
 	// HTTP/2 has no such deadline on some servers; the issuer's then has to do.
-	_ = http.NewResponseController(x.w.ResponseWriter).SetReadDeadline(time.Now().Add(bodyTimeout))
+	controller := http.NewResponseController(x.w.ResponseWriter)
+	_ = controller.SetReadDeadline(time.Now().Add(bodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(x.w.ResponseWriter, x.request.Body, protocol.MaxLoginBody))
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, http.StatusRequestEntityTooLarge, tooLarge
@@ -104,6 +105,9 @@ func (x *exchange) readBody() (body []byte, status int, detail string) {
 		x.closeAfter()
 		return nil, http.StatusBadRequest, "The body did not arrive whole."
 	}
+	// The server goes on reading, to notice when the client goes: the deadline would
+	// pass for that while the issuer is at work.
+	_ = controller.SetReadDeadline(time.Time{})
 	return body, 0, ""
 }
 
@@ -118,25 +122,22 @@ func (x *exchange) refuseBody(status int, detail string) {
 
 // denyEndpoint carries a denial out whatever the enforcement.
 func (x *exchange) denyEndpoint(v decide.Verdict) {
+	x.abortIfGone(v)
 	x.count(v.Reason(), v)
 	x.writeDenial(x.policy.Denial(v.Reason()), refusalOf(v.Err))
 }
 
-// presented finds and verifies the caller's token, which may have expired.
-func (x *exchange) presented() (string, *token.Claims, bool) {
+// presented finds and verifies the caller's token, which may have expired. The error
+// is in the verdict that comes with it.
+func (x *exchange) presented() (string, decide.Verdict) {
 	v := x.verdict
 	raw, err := decide.BearerToken(x.request.Header["Authorization"])
-	if err == nil {
-		v.Token = raw
-		v = x.withKeys(x.forRefresh(v), func() decide.Verdict { return x.forRefresh(v) })
-		err = v.Err
-	}
 	if err != nil {
 		v.Err = err
-		x.denyEndpoint(v)
-		return "", nil, false
+		return "", v
 	}
-	return raw, v.Identity.Claims, true
+	v.Token = raw
+	return raw, x.withKeys(x.forRefresh(v), func() decide.Verdict { return x.forRefresh(v) })
 }
 
 func (x *exchange) forRefresh(v decide.Verdict) decide.Verdict {
@@ -152,11 +153,12 @@ func (x *exchange) forRefresh(v decide.Verdict) decide.Verdict {
 // explicitRefresh answers with a new token in the body. Whether an expired token may
 // have one is the issuer's decision.
 func (x *exchange) explicitRefresh() {
-	raw, claims, ok := x.presented()
-	if !ok {
+	raw, v := x.presented()
+	if v.Err != nil {
+		x.denyEndpoint(v)
 		return
 	}
-	response, err := x.Refresher.Refresh(x.request.Context(), x.refreshKey(&decide.Identity{Claims: claims}), raw)
+	response, err := x.Refresher.Refresh(x.request.Context(), x.refreshKey(v.Identity), raw)
 	x.countRefresh(metrics.RefreshExplicit, err)
 	if err != nil {
 		x.denyEndpoint(denied(x.verdict, err))
@@ -168,15 +170,21 @@ func (x *exchange) explicitRefresh() {
 
 // logout ends the session, here at once and elsewhere when the issuer's stream says so.
 func (x *exchange) logout() {
-	raw, claims, ok := x.presented()
-	if !ok {
-		return
+	raw, v := x.presented()
+	// A session that was ended already is what the caller wants: the answer to the
+	// first logout may have been lost.
+	if reason, _ := token.ReasonOf(v.Err); reason != token.SessionRevoked {
+		if v.Err == nil {
+			if err := x.Issuer.Logout(x.request.Context(), raw); err != nil {
+				v = denied(v, err)
+			}
+		}
+		if v.Err != nil {
+			x.denyEndpoint(v)
+			return
+		}
+		x.Revocations.Add(v.Identity.Claims.SessionID, time.Time{})
 	}
-	if err := x.Issuer.Logout(x.request.Context(), raw); err != nil {
-		x.denyEndpoint(denied(x.verdict, err))
-		return
-	}
-	x.Revocations.Add(claims.SessionID, time.Time{})
 	x.countEndpoint()
 	header := x.w.Header()
 	x.allowOrigin(header, false)

@@ -15,10 +15,10 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tokenward/tokenward/internal/settings"
-	"github.com/tokenward/tokenward/internal/token"
 	"github.com/tokenward/tokenward/sidecar/decide"
 	"github.com/tokenward/tokenward/sidecar/metrics"
 )
@@ -110,35 +110,53 @@ func (x *exchange) forward() {
 	defer stop(nil)
 	x.stop = stop
 	defer x.endStream()
-	if x.upgrade || x.request.ContentLength < 0 {
-		x.beginStream()
-	}
 	forwarder := x.http1
 	if x.request.ProtoMajor == 2 {
 		forwarder = x.http2
 	}
 	r := x.request.WithContext(ctx)
 	if r.Body != nil && r.ContentLength != 0 {
-		r.Body = &body{ReadCloser: r.Body, exchange: x}
+		x.body = &body{ReadCloser: r.Body}
+		r.Body = x.body
+		defer x.endBody()
+		if r.ProtoMajor == 1 {
+			// The application may answer before it has read the body, and while it does.
+			// Without this the server would read the body first, however long it takes.
+			_ = http.NewResponseController(x.w.ResponseWriter).EnableFullDuplex()
+		}
 	}
+	if x.upgrade || x.request.ContentLength < 0 {
+		x.beginStream()
+	}
+	x.forwarded = true
 	forwarder.ServeHTTP(x.w, r)
 	x.w.stripTrailers()
 }
 
 // body notes that a client's body broke off, which the transport reports as if the
-// application had failed.
+// application had failed, and ends a connection whose body the application did not want.
 type body struct {
 	io.ReadCloser
-	exchange *exchange
+	ended, broke atomic.Bool
 }
 
 // Read reads on.
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		b.exchange.bodyBroke.Store(true)
+	switch {
+	case errors.Is(err, io.EOF):
+		b.ended.Store(true)
+	case err != nil:
+		b.broke.Store(true)
 	}
 	return n, err
+}
+
+// endBody does not wait for a client that sends the rest slowly or never.
+func (x *exchange) endBody() {
+	if x.body != nil && x.conn != nil && x.request.ProtoMajor == 1 && !x.body.ended.Load() {
+		x.conn.Finish()
+	}
 }
 
 // rewrite shapes the request for the application. The reverse proxy has removed
@@ -223,16 +241,19 @@ func (x *exchange) modify(res *http.Response) error {
 
 // failed answers when the application did not.
 func (x *exchange) failed(err error) {
+	if x.body != nil && !x.body.ended.Load() {
+		x.closeAfter()
+	}
 	switch {
 	case x.conn != nil && x.request.ProtoMajor == 1 && x.conn.BodyError() != nil:
 		x.refuseFraming(x.conn.BodyError())
 	case errors.Is(err, errStreamEnded) || x.stream.wasEnded():
-		x.count(token.SessionRevoked, x.verdict)
-		x.writeDenial(x.policy.Denial(token.SessionRevoked), nil)
+		reason := x.stream.endReason()
+		x.count(reason, x.verdict)
+		x.writeDenial(x.policy.Denial(reason), nil)
 	case x.request.Context().Err() != nil:
 		panic(http.ErrAbortHandler) // the client has gone
-	case x.bodyBroke.Load():
-		x.closeAfter()
+	case x.body != nil && x.body.broke.Load():
 		x.plain(http.StatusBadRequest, "The body did not arrive whole.")
 	default:
 		x.Metrics.UpstreamError()

@@ -10,10 +10,10 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
-	"sync/atomic"
 	"time"
 
 	"github.com/tokenward/tokenward/internal/protocol"
+	"github.com/tokenward/tokenward/internal/token"
 	"github.com/tokenward/tokenward/sidecar/decide"
 	"github.com/tokenward/tokenward/sidecar/framing"
 	"github.com/tokenward/tokenward/sidecar/issuerclient"
@@ -95,6 +95,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.w = &responseWriter{ResponseWriter: w, exchange: x}
 	defer func() { x.afterPanic(recover()) }()
 	x.serve() //nolint:contextcheck // an exchange carries its request, and the request its context
+	x.w.drainStream()
 }
 
 // exchange is one request and its answer.
@@ -111,8 +112,10 @@ type exchange struct {
 	newToken string
 	// raw says that the path is forwarded as it came (Audit).
 	raw bool
-	// bodyBroke says that reading the client's body failed.
-	bodyBroke atomic.Bool
+	// forwarded says that the request went to the application.
+	forwarded bool
+	// body is the client's, once it is forwarded; nil without one.
+	body *body
 	// stop ends the exchange, once it is forwarded.
 	stop   context.CancelCauseFunc
 	stream *stream
@@ -149,6 +152,7 @@ func (x *exchange) act(v decide.Verdict) {
 	case decide.Preflight:
 		x.answerPreflight()
 	case decide.Deny:
+		x.abortIfGone(v)
 		x.deny(v)
 	}
 }
@@ -162,6 +166,14 @@ func (x *exchange) decide() decide.Verdict {
 	}
 	v := x.policy.Decide(req, x.Now())
 	return x.withKeys(v, func() decide.Verdict { return x.policy.Decide(req, x.Now()) })
+}
+
+// abortIfGone ends an exchange whose client went away while the issuer was asked. There
+// is nobody to answer, and the issuer is not to blame.
+func (x *exchange) abortIfGone(v decide.Verdict) {
+	if x.request.Context().Err() != nil && v.Reason() == token.IssuerUnavailable {
+		panic(http.ErrAbortHandler)
+	}
 }
 
 // afterPanic keeps what a panic says out of the log: it might hold a token.

@@ -99,6 +99,9 @@ func (x *exchange) withKeys(v decide.Verdict, again func() decide.Verdict) decid
 func (x *exchange) countRefresh(kind metrics.Refresh, err error) {
 	result := metrics.OK
 	if err != nil {
+		if x.request.Context().Err() != nil {
+			return // the client has gone, which says nothing about the refresh
+		}
 		result = metrics.Unavailable
 		if _, ok := errors.AsType[*issuerclient.Refusal](err); ok {
 			result = metrics.Refused

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/tokenward/tokenward/internal/token"
 )
 
 // Streams are the exchanges of unknown length that authenticated callers have open,
@@ -19,15 +21,23 @@ type Streams struct {
 
 type stream struct {
 	end   func()
-	ended atomic.Bool
+	ended atomic.Pointer[token.Reason]
 	timer *time.Timer
 }
 
-func (s *stream) wasEnded() bool { return s != nil && s.ended.Load() }
+func (s *stream) wasEnded() bool { return s != nil && s.ended.Load() != nil }
+
+// endReason is why the stream was cut.
+func (s *stream) endReason() token.Reason {
+	if !s.wasEnded() {
+		return token.SessionRevoked
+	}
+	return *s.ended.Load()
+}
 
 // cut ends the stream once.
-func (s *stream) cut() {
-	if !s.ended.Swap(true) {
+func (s *stream) cut(reason token.Reason) {
+	if s.ended.CompareAndSwap(nil, &reason) {
 		s.end()
 	}
 }
@@ -40,7 +50,7 @@ func (s *Streams) End(sessionID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for st := range s.bySession[sessionID] {
-		st.cut()
+		st.cut(token.SessionRevoked)
 	}
 }
 
@@ -81,15 +91,16 @@ func (x *exchange) beginStream() {
 	st := &stream{end: func() {
 		x.Metrics.StreamEnded()
 		stop(errStreamEnded)
+		x.endBody() // the transport waits for a read of the body to return
 	}}
 	if !x.policy.Refreshes() {
-		st.timer = time.AfterFunc(x.policy.EndsAt(id.Claims).Sub(x.Now()), st.cut)
+		st.timer = time.AfterFunc(x.policy.EndsAt(id.Claims).Sub(x.Now()), func() { st.cut(token.TokenExpired) })
 	}
 	x.stream = st
 	x.Streams.add(id.Claims.SessionID, st)
 	// It may have been revoked between the check of its token and here.
 	if x.Revocations.Revoked(id.Claims.SessionID) {
-		st.cut()
+		st.cut(token.SessionRevoked)
 	}
 }
 

@@ -5,8 +5,17 @@ package proxy
 
 import (
 	"bufio"
+	"io"
 	"net"
 	"net/http"
+	"time"
+)
+
+const (
+	// unreadTimeout is for a client to send the body of a request that was refused.
+	unreadTimeout = 3 * time.Second
+	// maxUnread bounds what of it is read over HTTP/2, in bytes.
+	maxUnread = 1 << 20
 )
 
 // responseWriter stands between the reverse proxy and the server, for the three
@@ -29,11 +38,32 @@ func (w *responseWriter) WriteHeader(status int) {
 		w.strip("")
 	} else {
 		w.began = true
+		w.boundBody()
 		if w.exchange.upgrade {
 			w.Header().Set("Connection", "close")
 		}
 	}
 	w.ResponseWriter.WriteHeader(status)
+}
+
+// boundBody limits how long the server waits for a body that nobody reads before it
+// sends an answer of ours: it would wait for ever, and hold a connection for anybody
+// who promises a body and sends none. After the limit it answers, and closes.
+func (w *responseWriter) boundBody() {
+	if r := w.exchange.request; r.ProtoMajor == 1 && r.ContentLength != 0 && !w.exchange.forwarded {
+		_ = http.NewResponseController(w.ResponseWriter).SetReadDeadline(time.Now().Add(unreadTimeout))
+	}
+}
+
+// drainStream reads what the client sends of a refused body over HTTP/2. The server
+// resets the stream of a handler that has returned, and clients, curl among them, that
+// still send then lose the answer. A gRPC client does not, and may send for ever.
+func (w *responseWriter) drainStream() {
+	x := w.exchange
+	if r := x.request; r.ProtoMajor == 2 && r.ContentLength != 0 && !x.forwarded && !x.isGRPC() {
+		_ = http.NewResponseController(w.ResponseWriter).SetReadDeadline(time.Now().Add(unreadTimeout))
+		_, _ = io.CopyN(io.Discard, r.Body, maxUnread)
+	}
 }
 
 // Write begins the answer as the server would.

@@ -13,7 +13,6 @@ package reload
 
 import (
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -88,6 +87,8 @@ func (l *Loader) Check() {
 	defer l.mu.Unlock()
 	data, err := readFile(filepath.Join(l.options.Dir, settings.Key))
 	if err != nil {
+		// A file that could not be read and comes back unchanged is in force again.
+		l.read = false
 		l.fail(err)
 		return
 	}
@@ -100,6 +101,7 @@ func (l *Loader) Check() {
 		l.fail(err)
 		return
 	}
+	l.status.Err = nil
 	l.options.Metrics.Reload(metrics.OK)
 	p := l.policy.Load()
 	l.options.Log.Info("settings are in force", "policy", p.Settings.Policy.Namespace+"/"+p.Settings.Policy.Name,
@@ -162,17 +164,13 @@ func (l *Loader) swap(s *settings.Settings) error {
 		return err
 	}
 	l.policy.Store(p)
-	l.status = Status{LoadedAt: l.options.Now()}
+	l.status.LoadedAt = l.options.Now()
 	return nil
 }
 
 // fail notes and says, once for each different file, that it cannot be used. The
 // caller holds mu.
 func (l *Loader) fail(err error) {
-	if errors.Is(err, os.ErrNotExist) {
-		// A missing file that comes back unchanged is in force again.
-		l.read = false
-	}
 	if l.status.Err != nil && l.status.Err.Error() == err.Error() {
 		return
 	}

@@ -144,7 +144,7 @@ func TestTheJavaScriptClientKeepsTheNewestToken(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	command := exec.CommandContext(t.Context(), node, filepath.Join(dir, "driver.mjs")) //nolint:gosec // the example is ours
+	command := exec.CommandContext(t.Context(), node, filepath.Join(dir, "driver.mjs"))
 	command.Env = append(os.Environ(), "BASE="+w.URL, "LOGIN="+loginBody, "EXAMPLE="+filepath.Join(dir, "client.mjs"))
 	out, err := command.CombinedOutput()
 	if err != nil {

@@ -47,7 +47,8 @@ func read(t *testing.T, name string) string {
 	return string(content)
 }
 
-var fence = regexp.MustCompile("(?ms)^```([a-z]*)\n(.*?)^```$")
+// fence finds examples, and nothing within a line: a fence ends its line.
+var fence = regexp.MustCompile("(?s)(?:^|\n)```([a-z]*)\n(.*?\n)```(?:\n|$)")
 
 // blocks are the examples in a language, of one document.
 func blocks(t *testing.T, name, lang string) []block {
@@ -56,7 +57,7 @@ func blocks(t *testing.T, name, lang string) []block {
 	var found []block
 	for _, at := range fence.FindAllStringSubmatchIndex(content, -1) {
 		if content[at[2]:at[3]] == lang {
-			line := 1 + strings.Count(content[:at[0]], "\n")
+			line := 1 + strings.Count(content[:at[2]], "\n")
 			found = append(found, block{file: name, lang: lang, text: content[at[4]:at[5]], line: line})
 		}
 	}
@@ -74,6 +75,38 @@ func TestExamplesAreOfKnownLanguages(t *testing.T) {
 		for _, found := range fence.FindAllStringSubmatch(read(t, name), -1) {
 			if !slices.Contains(known, found[1]) {
 				t.Errorf("%s has an example in %q, which no test looks at", name, found[1])
+			}
+		}
+	}
+}
+
+var (
+	anchored = regexp.MustCompile(`\]\(([^)\s#]*)#([^)\s]+)\)`)
+	heading  = regexp.MustCompile(`(?m)^#{1,6} (.+)$`)
+	dropped  = regexp.MustCompile(`[^a-z0-9 _-]`)
+)
+
+// TestLinksLeadToHeadings: that the files exist is tested in test/repository.
+func TestLinksLeadToHeadings(t *testing.T) {
+	for _, name := range documents(t) {
+		if name == "docs/reference.md" {
+			continue // generated
+		}
+		for _, link := range anchored.FindAllStringSubmatch(read(t, name), -1) {
+			if strings.Contains(link[1], "://") {
+				continue
+			}
+			target := name
+			if link[1] != "" {
+				target = filepath.Join(filepath.Dir(name), link[1])
+			}
+			found := false
+			for _, match := range heading.FindAllStringSubmatch(read(t, target), -1) {
+				slug := strings.ReplaceAll(dropped.ReplaceAllString(strings.ToLower(match[1]), ""), " ", "-")
+				found = found || slug == link[2]
+			}
+			if !found {
+				t.Errorf("%s links to %s#%s, and there is no such heading", name, link[1], link[2])
 			}
 		}
 	}

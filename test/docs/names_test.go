@@ -72,7 +72,11 @@ func TestEveryMetricIsExplained(t *testing.T) {
 	if len(code) < 25 {
 		t.Errorf("only %d metrics found", len(code))
 	}
-	same(t, "metric", code, column(section(t, read(t, "docs/operations.md"), "## Metrics"), 0))
+	page := column(section(t, read(t, "docs/operations.md"), "## Metrics"), 0)
+	same(t, "metric", code, page)
+	if len(page) != len(code) {
+		t.Errorf("%d rows for %d metrics", len(page), len(code))
+	}
 	for _, name := range documents(t) {
 		for _, metric := range regexp.MustCompile(`tokenward_[a-z_]+`).FindAllString(read(t, name), -1) {
 			if !code[metric] {

@@ -4,10 +4,12 @@
 package docs_test
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/tokenward/tokenward/internal/testenv"
@@ -42,6 +44,31 @@ func TestEveryTestNamedInTheSecurityPageExists(t *testing.T) {
 		if !found {
 			t.Errorf("docs/security.md names %s in %s, and there is no such test", match[2], match[1])
 		}
+	}
+}
+
+// TestPermissionsAreTheWrittenOnes compares the page with the lists that test/installer
+// compares with what the API server allows.
+func TestPermissionsAreTheWrittenOnes(t *testing.T) {
+	page := read(t, "docs/security.md")
+	for heading, account := range map[string]string{"Manager": "tokenward-manager", "Issuer": "tokenward-issuer"} {
+		everywhere, home, ok := strings.Cut(read(t, "test/installer/testdata/"+account+".txt"), "\nIn "+operatorNamespace+":\n")
+		if !ok {
+			t.Fatalf("the list of %s has not the form that this test knows", account)
+		}
+		lines := func(list string) map[string]bool {
+			found := map[string]bool{}
+			for line := range strings.Lines(list) {
+				if rule, ok := strings.CutPrefix(line, "  "); ok {
+					found[strings.TrimSpace(rule)] = true
+				}
+			}
+			return found
+		}
+		cluster, besides := lines(everywhere), lines(home)
+		maps.DeleteFunc(besides, func(rule string, _ bool) bool { return cluster[rule] })
+		same(t, account+" may, everywhere,", cluster, column(section(t, page, "### "+heading+", in all namespaces"), 0))
+		same(t, account+" may, at home,", besides, column(section(t, page, "### "+heading+", in tokenward-system besides"), 0))
 	}
 }
 

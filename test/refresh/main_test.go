@@ -205,7 +205,9 @@ func (w *world) startSidecar(t *testing.T, pod, binary, app, file string) {
 	command := exec.CommandContext(context.WithoutCancel(t.Context()), binary,
 		"--listen="+address, "--admin-listen="+adminAddress, "--upstream="+app, "--settings-dir="+dir, "--identity-token-file="+identity)
 	command.Stdout, command.Stderr = log, log
-	if err := command.Start(); err != nil {
+	err = command.Start()
+	_ = log.Close() // the process has its own
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

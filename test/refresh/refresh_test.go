@@ -15,8 +15,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // rounds of the test below: the figure of the first release.
@@ -36,15 +34,10 @@ func TestAHundredRequestsWithOneExpiredTokenThroughTwoSidecarsMakeOneRotation(t 
 	w := start(t)
 	w.clock.behind.Store(int64(2 * time.Minute)) // the tokens live for 30 seconds
 	expired := make([]string, rounds)
-	var logins errgroup.Group
-	logins.SetLimit(4)
-	for i := range rounds {
-		logins.Go(func() (err error) {
-			expired[i], err = login(t, w.sidecars[i%2])
-			return err
-		})
-	}
-	if err := logins.Wait(); err != nil {
+	if err := all(rounds, 4, func(i int) (err error) { // a login hashes: 4 at once are enough
+		expired[i], err = login(t, w.sidecars[i%2])
+		return err
+	}); err != nil {
 		t.Fatal(err)
 	}
 	w.clock.behind.Store(0)
@@ -52,17 +45,13 @@ func TestAHundredRequestsWithOneExpiredTokenThroughTwoSidecarsMakeOneRotation(t 
 	for round, token := range expired {
 		successors := map[string]int{}
 		var mu sync.Mutex
-		var calls errgroup.Group
-		for i := range 100 {
-			calls.Go(func() error {
-				successor, err := call(t, w.sidecars[i%2], token)
-				mu.Lock()
-				defer mu.Unlock()
-				successors[successor]++
-				return err
-			})
-		}
-		if err := calls.Wait(); err != nil {
+		if err := all(100, 100, func(i int) error {
+			successor, err := call(t, w.sidecars[i%2], token)
+			mu.Lock()
+			defer mu.Unlock()
+			successors[successor]++
+			return err
+		}); err != nil {
 			t.Fatalf("round %d: %v", round, err)
 		}
 		if len(successors) != 1 {
@@ -74,6 +63,22 @@ func TestAHundredRequestsWithOneExpiredTokenThroughTwoSidecarsMakeOneRotation(t 
 			}
 		}
 	}
+}
+
+// all calls f for 0 to n-1, some at once, and returns what went wrong.
+func all(n, atOnce int, f func(i int) error) error {
+	errs := make([]error, n)
+	slots := make(chan struct{}, atOnce)
+	var calls sync.WaitGroup
+	for i := range n {
+		slots <- struct{}{}
+		calls.Go(func() {
+			defer func() { <-slots }()
+			errs[i] = f(i)
+		})
+	}
+	calls.Wait()
+	return errors.Join(errs...)
 }
 
 func login(t *testing.T, base string) (string, error) {

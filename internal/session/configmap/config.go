@@ -4,6 +4,7 @@
 package configmap
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -18,7 +19,7 @@ import (
 // The issuer reads and writes the shards of all policies; they can be named by no
 // rule, as their names hold the policies' UIDs.
 //
-// +kubebuilder:rbac:groups="",namespace=tokenward-system,resources=configmaps,verbs=get;list;watch;create;update;delete
+// +kubebuilder:rbac:groups="",namespace=tokenward-system,resources=configmaps,verbs=get;list;watch;create;update
 
 // Config of one policy's store.
 type Config struct {
@@ -37,6 +38,11 @@ type Config struct {
 	// [session.ErrFull] beyond it.
 	MaxSessions int
 	Sealer      *Sealer
+	// Permit is asked before a shard is made that does not exist. It returns
+	// [ErrPolicyGone] when the policy is being deleted: the manager has removed its
+	// shards, or is about to, and nobody would remove one that comes after. Any other
+	// error is an outage. Nil permits everything.
+	Permit func(context.Context) error
 	// Log gets what an operator must know of: records that cannot be read, writes
 	// that fail. The zero value discards.
 	Log logr.Logger
@@ -52,6 +58,9 @@ type Config struct {
 	// removed. 10 minutes when 0, never when negative.
 	SweepInterval time.Duration
 }
+
+// ErrPolicyGone is for [Config.Permit].
+var ErrPolicyGone = errors.New("the policy is gone, it gets no new sessions")
 
 const (
 	defaultWritesPerSecond = 50
@@ -73,6 +82,9 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Permit == nil {
+		c.Permit = func(context.Context) error { return nil }
 	}
 	if c.WritesPerSecond == 0 {
 		c.WritesPerSecond = defaultWritesPerSecond

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -326,6 +327,39 @@ func TestManyCreatesForTheLastPlaces(t *testing.T) {
 	group.Wait()
 	if made.Load() != 100 || refused.Load() != 200 {
 		t.Errorf("%d made and %d refused of 300, there is room for 100", made.Load(), refused.Load())
+	}
+}
+
+// A write that the watch tells of before it is answered takes one place and not two.
+func TestAWriteThatIsNotAnsweredYetIsCountedOnce(t *testing.T) {
+	config := testConfig(t)
+	config.Shards, config.MaxSessions = 2, 2
+	answered, first := make(chan struct{}), atomic.Bool{}
+	config.Client = faulty(t, func(write func() error) error {
+		err := write()
+		if first.CompareAndSwap(false, true) {
+			<-answered
+		}
+		return err
+	})
+	store := open(t, config)
+	a, b := newSession(config.Policy, time.Now()), newSession(config.Policy, time.Now())
+	for locate(config.Policy, 2, a.ID).shard == locate(config.Policy, 2, b.ID).shard {
+		b = newSession(config.Policy, time.Now())
+	}
+	late := make(chan error, 1)
+	go func() { late <- store.Create(t.Context(), a) }()
+	for deadline := time.Now().Add(10 * time.Second); store.Stats().Sessions == 0; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("the watch tells nothing")
+		}
+	}
+	if err := store.Create(t.Context(), b); err != nil {
+		t.Errorf("the second of two: %v", err)
+	}
+	close(answered)
+	if err := <-late; err != nil {
+		t.Errorf("the first of two: %v", err)
 	}
 }
 

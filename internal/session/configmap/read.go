@@ -157,7 +157,11 @@ func (r *shardReader) learn(c *content, written bool) {
 	defer r.mu.Unlock()
 	if written || c.newerThan(r.newest.Load()) {
 		r.newest.Store(c)
-		r.store.quota.set(r.shard, len(c.entries), written)
+		// The watch may tell of this instance's own write before the answer to it does.
+		// Its creates must not be counted a second time as pending: near the limit, others
+		// would be refused although there is room.
+		ours := c.object != nil && c.object.Annotations[writerAnnotation] == r.store.instance
+		r.store.quota.set(r.shard, len(c.entries), written || ours)
 	}
 }
 

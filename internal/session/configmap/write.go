@@ -5,6 +5,7 @@ package configmap
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -123,6 +124,8 @@ func (w *shardWriter) commit(ctx context.Context, batch []*operation) (used bool
 		}
 		base, current = nil, false
 		switch {
+		case errors.Is(err, ErrPolicyGone):
+			attempt = attempts
 		case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err), apierrors.IsNotFound(err):
 			s.stats.conflicts.Add(1)
 		case apierrors.IsRequestEntityTooLargeError(err), apierrors.HasStatusCause(err, metav1.CauseType(field.ErrorTypeTooLong)):
@@ -154,6 +157,11 @@ func (w *shardWriter) write(ctx context.Context, base *content, d *draft) (*cont
 	s := w.store
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
+	if base.object == nil {
+		if err := s.config.Permit(ctx); err != nil {
+			return nil, fmt.Errorf("make a session shard: %w", err)
+		}
+	}
 	object := &corev1.ConfigMap{}
 	if base.object != nil {
 		object.ObjectMeta = *base.object.ObjectMeta.DeepCopy()

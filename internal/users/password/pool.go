@@ -34,12 +34,17 @@ type Pool struct {
 	observer Observer
 }
 
+// mostAtOnce bounds the default: a large machine has more cores than a container has
+// memory for hashes. With it they take at most 512 MiB, which the issuer's Deployment
+// has room for.
+const mostAtOnce = 4
+
 // NewPool makes a pool that computes atOnce hashes at a time and lets queue callers
-// wait. Zero means: one for each core, and 32 waiting for each of these, about a
-// second of work. The observer may be nil.
+// wait. Zero means: one for each core, but not more than 4, and 32 waiting for each
+// of these, about a second of work. The observer may be nil.
 func NewPool(atOnce, queue int, observer Observer) *Pool {
 	if atOnce <= 0 {
-		atOnce = runtime.GOMAXPROCS(0)
+		atOnce = min(runtime.GOMAXPROCS(0), mostAtOnce)
 	}
 	if queue <= 0 {
 		queue = 32 * atOnce

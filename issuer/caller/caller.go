@@ -124,10 +124,8 @@ func (a *Authenticator) authenticate(ctx context.Context, authorization string) 
 		return Pod{}, Refused, err
 	}
 	key := digest(sha256.Sum256([]byte(raw)))
-	for _, m := range []*memory{&a.accepted, &a.refused} {
-		if v, ok := m.get(key, a.now()); ok {
-			return v.pod, Remembered, v.err
-		}
+	if v, ok := a.remembered(key, a.now()); ok {
+		return v.pod, Remembered, v.err
 	}
 	v, _, err := a.reviews.Do(ctx, key, reviewTimeout, func(ctx context.Context) (verdict, error) {
 		return a.review(ctx, key, raw, expires)
@@ -141,8 +139,21 @@ func (a *Authenticator) authenticate(ctx context.Context, authorization string) 
 	return v.pod, Accepted, nil
 }
 
+func (a *Authenticator) remembered(key digest, now time.Time) (verdict, bool) {
+	for _, m := range []*memory{&a.accepted, &a.refused} {
+		if v, ok := m.get(key, now); ok {
+			return v, true
+		}
+	}
+	return verdict{}, false
+}
+
 func (a *Authenticator) review(ctx context.Context, key digest, raw string, expires time.Time) (verdict, error) {
 	asked := a.now()
+	// A review may have ended between this caller's look into the memory and now.
+	if v, ok := a.remembered(key, asked); ok {
+		return v, nil
+	}
 	status, err := a.reviewer.ReviewToken(ctx, raw, protocol.Audience)
 	if err != nil {
 		return verdict{}, err

@@ -32,6 +32,12 @@ const (
 	StatusAnnotation = AnnotationPrefix + "status"
 	// RotateAnnotation on a SigningKey asks for one rotation each time its value changes.
 	RotateAnnotation = AnnotationPrefix + "rotate"
+	// RevokeSubjectAnnotation on a TokenPolicy ends the sessions that its value, a
+	// subject, has at that time: once each time the value changes.
+	RevokeSubjectAnnotation = AnnotationPrefix + "revoke-subject"
+	// RevokeAllAnnotation on a TokenPolicy ends every session that began until its
+	// value, a moment of RFC 3339 that is not in the future.
+	RevokeAllAnnotation = AnnotationPrefix + "revoke-all"
 )
 
 // Labels.

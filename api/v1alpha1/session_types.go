@@ -129,32 +129,3 @@ type Refresh struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self) <= duration('8760h')",message="absoluteTimeout must be at most 8760h (a year): have users log in again"
 	AbsoluteTimeout *metav1.Duration `json:"absoluteTimeout,omitempty"`
 }
-
-// Store is exactly one place where sessions live.
-//
-// +kubebuilder:validation:MinProperties=1
-// +kubebuilder:validation:MaxProperties=1
-type Store struct {
-	// configMap keeps sessions, sealed, in ConfigMaps of the operator's namespace.
-	// +required
-	ConfigMap *ConfigMapStore `json:"configMap,omitempty"`
-}
-
-// ConfigMapStore keeps sessions in ConfigMaps.
-type ConfigMapStore struct {
-	// shards is the number of ConfigMaps; it cannot be changed afterwards.
-	// +optional
-	// +kubebuilder:default=16
-	// +kubebuilder:validation:Minimum=1
-	// +kubebuilder:validation:Maximum=64
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="shards cannot be changed, sessions would be lost: create another TokenPolicy"
-	Shards int32 `json:"shards,omitempty"`
-
-	// maxSessions is how many sessions there may be at one time; a login beyond it
-	// is refused with the reason store_full.
-	// +optional
-	// +kubebuilder:default=10000
-	// +kubebuilder:validation:Minimum=1
-	// +kubebuilder:validation:Maximum=64000
-	MaxSessions int32 `json:"maxSessions,omitempty"`
-}

@@ -23,7 +23,6 @@ const (
 //
 // +kubebuilder:validation:XValidation:rule="duration(self.accessToken.ttl) <= duration(self.refresh.idleTimeout)",fieldPath=".accessToken.ttl",message="accessToken.ttl must not be longer than refresh.idleTimeout: shorten ttl or lengthen idleTimeout"
 // +kubebuilder:validation:XValidation:rule="duration(self.refresh.idleTimeout) <= duration(self.refresh.absoluteTimeout)",fieldPath=".refresh.idleTimeout",message="refresh.idleTimeout must not be longer than refresh.absoluteTimeout: shorten idleTimeout or lengthen absoluteTimeout"
-// +kubebuilder:validation:XValidation:rule="self.store.configMap.maxSessions <= self.store.configMap.shards * 1000",fieldPath=".store.configMap.maxSessions",message="a ConfigMap holds about 1000 sessions: set store.configMap.shards to at least maxSessions divided by 1000"
 // +kubebuilder:validation:XValidation:rule="duration(self.refresh.early) < duration(self.accessToken.ttl)",fieldPath=".refresh.early",message="refresh.early must be shorter than accessToken.ttl, or every request would refresh: shorten early, 0s turns it off"
 // +kubebuilder:validation:XValidation:rule="!has(self.accessToken.claims) || self.accessToken.claims.all(c, c.attribute != 'password')",fieldPath=".accessToken.claims",message="the attribute password never goes into a token: remove the claim"
 type TokenPolicySpec struct {
@@ -70,6 +69,11 @@ type TokenPolicySpec struct {
 	// users is the source that knows the users.
 	// +required
 	Users Users `json:"users,omitzero"`
+
+	// login limits how often a login may be tried.
+	// +optional
+	// +kubebuilder:default={}
+	Login Login `json:"login,omitzero"`
 
 	// refresh says how an expired token is exchanged for a new one.
 	// +optional
@@ -135,12 +139,20 @@ type TokenPolicyStatus struct {
 	// +kubebuilder:validation:Minimum=1
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// conditions of the policy: Ready, SettingsPublished, UsersReady.
+	// conditions of the policy: Ready, SettingsPublished, UsersReady, StoreReady.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// revocations are the administrator's latest orders, by the annotations
+	// tokenward.io/revoke-subject and tokenward.io/revoke-all, and what came of them.
+	// +optional
+	// +listType=map
+	// +listMapKey=order
+	// +kubebuilder:validation:MaxItems=2
+	Revocations []Revocation `json:"revocations,omitempty"`
 
 	// pods counts the pods under this policy.
 	// +optional

@@ -21,6 +21,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 	// Group=tokenward.io, Version=v1alpha1
 	case v1alpha1.SchemeGroupVersion.WithKind("AccessToken"):
 		return &apiv1alpha1.AccessTokenApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("AttemptLimit"):
+		return &apiv1alpha1.AttemptLimitApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClaimHeader"):
 		return &apiv1alpha1.ClaimHeaderApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClaimMapping"):
@@ -31,24 +33,36 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.DenialApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Endpoints"):
 		return &apiv1alpha1.EndpointsApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("HTTPUsers"):
+		return &apiv1alpha1.HTTPUsersApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ImportSource"):
 		return &apiv1alpha1.ImportSourceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("KeyStatus"):
 		return &apiv1alpha1.KeyStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Login"):
+		return &apiv1alpha1.LoginApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Path"):
 		return &apiv1alpha1.PathApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PodCounts"):
 		return &apiv1alpha1.PodCountsApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("PostgresStore"):
+		return &apiv1alpha1.PostgresStoreApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("RedisStore"):
+		return &apiv1alpha1.RedisStoreApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Refresh"):
 		return &apiv1alpha1.RefreshApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("RequiredClaim"):
 		return &apiv1alpha1.RequiredClaimApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Revocation"):
+		return &apiv1alpha1.RevocationApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Rotation"):
 		return &apiv1alpha1.RotationApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Rule"):
 		return &apiv1alpha1.RuleApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SecretKeyReference"):
 		return &apiv1alpha1.SecretKeyReferenceApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SecretReference"):
+		return &apiv1alpha1.SecretReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SecretUsers"):
 		return &apiv1alpha1.SecretUsersApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SigningKey"):
@@ -59,6 +73,14 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.SigningKeySpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SigningKeyStatus"):
 		return &apiv1alpha1.SigningKeyStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SQLAuthenticate"):
+		return &apiv1alpha1.SQLAuthenticateApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SQLLookup"):
+		return &apiv1alpha1.SQLLookupApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SQLPassword"):
+		return &apiv1alpha1.SQLPasswordApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SQLUsers"):
+		return &apiv1alpha1.SQLUsersApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Store"):
 		return &apiv1alpha1.StoreApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TokenPolicy"):

@@ -43,6 +43,15 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
       default: 5m
+- name: com.github.tokenward.tokenward.api.v1alpha1.AttemptLimit
+  map:
+    fields:
+    - name: burst
+      type:
+        scalar: numeric
+    - name: interval
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
 - name: com.github.tokenward.tokenward.api.v1alpha1.ClaimHeader
   map:
     fields:
@@ -88,6 +97,23 @@ var schemaYAML = typed.YAMLObject(`types:
       default: /auth
 - name: com.github.tokenward.tokenward.api.v1alpha1.Enforcement
   scalar: string
+- name: com.github.tokenward.tokenward.api.v1alpha1.HTTPUsers
+  map:
+    fields:
+    - name: fields
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
+      default:
+      - password
+    - name: secretRef
+      type:
+        namedType: com.github.tokenward.tokenward.api.v1alpha1.SecretReference
+    - name: url
+      type:
+        scalar: string
 - name: com.github.tokenward.tokenward.api.v1alpha1.ImportSource
   map:
     fields:
@@ -120,6 +146,21 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: state
       type:
         namedType: com.github.tokenward.tokenward.api.v1alpha1.KeyState
+- name: com.github.tokenward.tokenward.api.v1alpha1.Login
+  map:
+    fields:
+    - name: perAccount
+      type:
+        namedType: com.github.tokenward.tokenward.api.v1alpha1.AttemptLimit
+      default:
+        burst: 10
+        interval: 1m
+    - name: perAddress
+      type:
+        namedType: com.github.tokenward.tokenward.api.v1alpha1.AttemptLimit
+      default:
+        burst: 100
+        interval: 1s
 - name: com.github.tokenward.tokenward.api.v1alpha1.OnExpired
   scalar: string
 - name: com.github.tokenward.tokenward.api.v1alpha1.OnReuse
@@ -144,6 +185,56 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: outdated
       type:
         scalar: numeric
+- name: com.github.tokenward.tokenward.api.v1alpha1.PostgresStore
+  map:
+    fields:
+    - name: maxConnections
+      type:
+        scalar: numeric
+      default: 8
+    - name: maxSessions
+      type:
+        scalar: numeric
+    - name: secretRef
+      type:
+        namedType: com.github.tokenward.tokenward.api.v1alpha1.SecretReference
+- name: com.github.tokenward.tokenward.api.v1alpha1.RedisMode
+  scalar: string
+- name: com.github.tokenward.tokenward.api.v1alpha1.RedisStore
+  map:
+    fields:
+    - name: addresses
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
+    - name: database
+      type:
+        scalar: numeric
+      default: 0
+    - name: keyPrefix
+      type:
+        scalar: string
+      default: 'tokenward:'
+    - name: masterName
+      type:
+        scalar: string
+    - name: maxConnections
+      type:
+        scalar: numeric
+      default: 20
+    - name: mode
+      type:
+        namedType: com.github.tokenward.tokenward.api.v1alpha1.RedisMode
+      default: Single
+    - name: secretRef
+      type:
+        namedType: com.github.tokenward.tokenward.api.v1alpha1.SecretReference
+    - name: tls
+      type:
+        namedType: com.github.tokenward.tokenward.api.v1alpha1.TLSMode
+      default: Verify
 - name: com.github.tokenward.tokenward.api.v1alpha1.Refresh
   map:
     fields:
@@ -187,6 +278,34 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             scalar: string
           elementRelationship: associative
+- name: com.github.tokenward.tokenward.api.v1alpha1.Revocation
+  map:
+    fields:
+    - name: completionTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: message
+      type:
+        scalar: string
+    - name: order
+      type:
+        namedType: com.github.tokenward.tokenward.api.v1alpha1.RevocationOrder
+    - name: orderTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: sessions
+      type:
+        scalar: numeric
+    - name: state
+      type:
+        namedType: com.github.tokenward.tokenward.api.v1alpha1.RevocationState
+    - name: value
+      type:
+        scalar: string
+- name: com.github.tokenward.tokenward.api.v1alpha1.RevocationOrder
+  scalar: string
+- name: com.github.tokenward.tokenward.api.v1alpha1.RevocationState
+  scalar: string
 - name: com.github.tokenward.tokenward.api.v1alpha1.Rotation
   map:
     fields:
@@ -223,12 +342,73 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - claim
+- name: com.github.tokenward.tokenward.api.v1alpha1.SQLAuthenticate
+  map:
+    fields:
+    - name: parameters
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
+    - name: password
+      type:
+        namedType: com.github.tokenward.tokenward.api.v1alpha1.SQLPassword
+    - name: query
+      type:
+        scalar: string
+- name: com.github.tokenward.tokenward.api.v1alpha1.SQLDriver
+  scalar: string
+- name: com.github.tokenward.tokenward.api.v1alpha1.SQLLookup
+  map:
+    fields:
+    - name: query
+      type:
+        scalar: string
+- name: com.github.tokenward.tokenward.api.v1alpha1.SQLPassword
+  map:
+    fields:
+    - name: column
+      type:
+        scalar: string
+    - name: field
+      type:
+        scalar: string
+- name: com.github.tokenward.tokenward.api.v1alpha1.SQLUsers
+  map:
+    fields:
+    - name: authenticate
+      type:
+        namedType: com.github.tokenward.tokenward.api.v1alpha1.SQLAuthenticate
+    - name: driver
+      type:
+        namedType: com.github.tokenward.tokenward.api.v1alpha1.SQLDriver
+    - name: lookup
+      type:
+        namedType: com.github.tokenward.tokenward.api.v1alpha1.SQLLookup
+    - name: maxConnections
+      type:
+        scalar: numeric
+      default: 8
+    - name: secretRef
+      type:
+        namedType: com.github.tokenward.tokenward.api.v1alpha1.SecretReference
+    - name: subjectColumn
+      type:
+        scalar: string
+      default: id
 - name: com.github.tokenward.tokenward.api.v1alpha1.SecretKeyReference
   map:
     fields:
     - name: key
       type:
         scalar: string
+    - name: name
+      type:
+        scalar: string
+- name: com.github.tokenward.tokenward.api.v1alpha1.SecretReference
+  map:
+    fields:
     - name: name
       type:
         scalar: string
@@ -326,6 +506,14 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: configMap
       type:
         namedType: com.github.tokenward.tokenward.api.v1alpha1.ConfigMapStore
+    - name: postgres
+      type:
+        namedType: com.github.tokenward.tokenward.api.v1alpha1.PostgresStore
+    - name: redis
+      type:
+        namedType: com.github.tokenward.tokenward.api.v1alpha1.RedisStore
+- name: com.github.tokenward.tokenward.api.v1alpha1.TLSMode
+  scalar: string
 - name: com.github.tokenward.tokenward.api.v1alpha1.TokenPolicy
   map:
     fields:
@@ -376,6 +564,10 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
       default: 30s
+    - name: login
+      type:
+        namedType: com.github.tokenward.tokenward.api.v1alpha1.Login
+      default: {}
     - name: refresh
       type:
         namedType: com.github.tokenward.tokenward.api.v1alpha1.Refresh
@@ -418,6 +610,14 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: pods
       type:
         namedType: com.github.tokenward.tokenward.api.v1alpha1.PodCounts
+    - name: revocations
+      type:
+        list:
+          elementType:
+            namedType: com.github.tokenward.tokenward.api.v1alpha1.Revocation
+          elementRelationship: associative
+          keys:
+          - order
 - name: com.github.tokenward.tokenward.api.v1alpha1.Upstream
   map:
     fields:
@@ -438,9 +638,15 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.tokenward.tokenward.api.v1alpha1.Users
   map:
     fields:
+    - name: http
+      type:
+        namedType: com.github.tokenward.tokenward.api.v1alpha1.HTTPUsers
     - name: secret
       type:
         namedType: com.github.tokenward.tokenward.api.v1alpha1.SecretUsers
+    - name: sql
+      type:
+        namedType: com.github.tokenward.tokenward.api.v1alpha1.SQLUsers
 - name: io.k8s.apimachinery.pkg.apis.meta.v1.Condition
   map:
     fields:

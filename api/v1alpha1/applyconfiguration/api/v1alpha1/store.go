@@ -8,10 +8,15 @@ package v1alpha1
 // StoreApplyConfiguration represents a declarative configuration of the Store type for use
 // with apply.
 //
-// Store is exactly one place where sessions live.
+// Store is exactly one place where sessions live. Its kind cannot be changed: the
+// sessions would stay behind, and everybody would be logged out.
 type StoreApplyConfiguration struct {
 	// configMap keeps sessions, sealed, in ConfigMaps of the operator's namespace.
 	ConfigMap *ConfigMapStoreApplyConfiguration `json:"configMap,omitempty"`
+	// redis keeps sessions in a Redis of yours.
+	Redis *RedisStoreApplyConfiguration `json:"redis,omitempty"`
+	// postgres keeps sessions in a PostgreSQL database of yours.
+	Postgres *PostgresStoreApplyConfiguration `json:"postgres,omitempty"`
 }
 
 // StoreApplyConfiguration constructs a declarative configuration of the Store type for use with
@@ -25,5 +30,21 @@ func Store() *StoreApplyConfiguration {
 // If called multiple times, the ConfigMap field is set to the value of the last call.
 func (b *StoreApplyConfiguration) WithConfigMap(value *ConfigMapStoreApplyConfiguration) *StoreApplyConfiguration {
 	b.ConfigMap = value
+	return b
+}
+
+// WithRedis sets the Redis field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Redis field is set to the value of the last call.
+func (b *StoreApplyConfiguration) WithRedis(value *RedisStoreApplyConfiguration) *StoreApplyConfiguration {
+	b.Redis = value
+	return b
+}
+
+// WithPostgres sets the Postgres field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Postgres field is set to the value of the last call.
+func (b *StoreApplyConfiguration) WithPostgres(value *PostgresStoreApplyConfiguration) *StoreApplyConfiguration {
+	b.Postgres = value
 	return b
 }

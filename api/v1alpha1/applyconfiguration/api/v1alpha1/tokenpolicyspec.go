@@ -31,6 +31,8 @@ type TokenPolicySpecApplyConfiguration struct {
 	AccessToken *AccessTokenApplyConfiguration `json:"accessToken,omitempty"`
 	// users is the source that knows the users.
 	Users *UsersApplyConfiguration `json:"users,omitempty"`
+	// login limits how often a login may be tried.
+	Login *LoginApplyConfiguration `json:"login,omitempty"`
 	// refresh says how an expired token is exchanged for a new one.
 	Refresh *RefreshApplyConfiguration `json:"refresh,omitempty"`
 	// store is where sessions, the server-side refresh tokens, live.
@@ -107,6 +109,14 @@ func (b *TokenPolicySpecApplyConfiguration) WithAccessToken(value *AccessTokenAp
 // If called multiple times, the Users field is set to the value of the last call.
 func (b *TokenPolicySpecApplyConfiguration) WithUsers(value *UsersApplyConfiguration) *TokenPolicySpecApplyConfiguration {
 	b.Users = value
+	return b
+}
+
+// WithLogin sets the Login field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Login field is set to the value of the last call.
+func (b *TokenPolicySpecApplyConfiguration) WithLogin(value *LoginApplyConfiguration) *TokenPolicySpecApplyConfiguration {
+	b.Login = value
 	return b
 }
 

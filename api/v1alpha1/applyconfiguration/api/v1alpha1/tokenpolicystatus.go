@@ -16,8 +16,11 @@ import (
 type TokenPolicyStatusApplyConfiguration struct {
 	// observedGeneration is the generation of the spec that this status reports on.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// conditions of the policy: Ready, SettingsPublished, UsersReady.
+	// conditions of the policy: Ready, SettingsPublished, UsersReady, StoreReady.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
+	// revocations are the administrator's latest orders, by the annotations
+	// tokenward.io/revoke-subject and tokenward.io/revoke-all, and what came of them.
+	Revocations []RevocationApplyConfiguration `json:"revocations,omitempty"`
 	// pods counts the pods under this policy.
 	Pods *PodCountsApplyConfiguration `json:"pods,omitempty"`
 }
@@ -45,6 +48,19 @@ func (b *TokenPolicyStatusApplyConfiguration) WithConditions(values ...*v1.Condi
 			panic("nil value passed to WithConditions")
 		}
 		b.Conditions = append(b.Conditions, *values[i])
+	}
+	return b
+}
+
+// WithRevocations adds the given value to the Revocations field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Revocations field.
+func (b *TokenPolicyStatusApplyConfiguration) WithRevocations(values ...*RevocationApplyConfiguration) *TokenPolicyStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithRevocations")
+		}
+		b.Revocations = append(b.Revocations, *values[i])
 	}
 	return b
 }

@@ -12,6 +12,10 @@ package v1alpha1
 type UsersApplyConfiguration struct {
 	// secret holds one user per key.
 	Secret *SecretUsersApplyConfiguration `json:"secret,omitempty"`
+	// sql asks a PostgreSQL, MySQL or MariaDB database.
+	SQL *SQLUsersApplyConfiguration `json:"sql,omitempty"`
+	// http asks a service of yours.
+	HTTP *HTTPUsersApplyConfiguration `json:"http,omitempty"`
 }
 
 // UsersApplyConfiguration constructs a declarative configuration of the Users type for use with
@@ -25,5 +29,21 @@ func Users() *UsersApplyConfiguration {
 // If called multiple times, the Secret field is set to the value of the last call.
 func (b *UsersApplyConfiguration) WithSecret(value *SecretUsersApplyConfiguration) *UsersApplyConfiguration {
 	b.Secret = value
+	return b
+}
+
+// WithSQL sets the SQL field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the SQL field is set to the value of the last call.
+func (b *UsersApplyConfiguration) WithSQL(value *SQLUsersApplyConfiguration) *UsersApplyConfiguration {
+	b.SQL = value
+	return b
+}
+
+// WithHTTP sets the HTTP field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the HTTP field is set to the value of the last call.
+func (b *UsersApplyConfiguration) WithHTTP(value *HTTPUsersApplyConfiguration) *UsersApplyConfiguration {
+	b.HTTP = value
 	return b
 }

@@ -25,28 +25,29 @@ type Limit struct {
 	Interval time.Duration
 }
 
+// skew is how far the clocks of those who share a key may differ.
+const skew = time.Minute
+
 // Take takes one attempt out of the allowance that is whole again at the moment whole
 // (zero: it is whole). It returns the new moment, and how long to wait when nothing is
-// left: the moment does not change then.
+// left. The moment stays as it was then, but for one that cannot be: whoever keeps the
+// moments keeps next in either case.
 func (l Limit) Take(whole, now time.Time) (next time.Time, wait time.Duration) {
-	// A moment further away than a used-up allowance comes from a limit that was larger,
-	// or from a clock that was wrong.
-	whole = clamp(whole, now, now.Add(time.Duration(l.Burst)*l.Interval))
+	usedUp := now.Add(time.Duration(l.Burst) * l.Interval)
+	switch {
+	case whole.Before(now):
+		whole = now
+	case whole.After(usedUp.Add(skew)):
+		// It comes from a limit that was larger, or from a clock that was wrong, and would
+		// lock the key for as long as that. What another clock explains stays: were it cut
+		// to ours, whoever asks a slow clock and a fast one in turn would never be refused.
+		whole = usedUp
+	}
 	next = whole.Add(l.Interval)
-	if wait = next.Sub(now) - time.Duration(l.Burst)*l.Interval; wait > 0 {
+	if wait = next.Sub(usedUp); wait > 0 {
 		return whole, wait
 	}
 	return next, 0
-}
-
-func clamp(t, from, to time.Time) time.Time {
-	switch {
-	case t.Before(from):
-		return from
-	case t.After(to):
-		return to
-	}
-	return t
 }
 
 // GiveBack undoes one Take.
@@ -69,10 +70,12 @@ func NewKey(policy, kind, value string) Key {
 }
 
 // Counter keeps the moments of one policy's keys; any number of instances share them.
+// It may forget a key whose moment has passed, and should. The package countertest holds
+// a counter to this.
 type Counter interface {
 	// Take is [Limit.Take] as one atomic step: of many at once no more succeed than the
 	// limit allows. A positive wait says that nothing was left and nothing was taken. An
-	// error says that nobody knows.
+	// error says that nobody knows; the attempt may have been counted.
 	Take(ctx context.Context, key Key, limit Limit) (wait time.Duration, err error)
 	// GiveBack is [Limit.GiveBack] as one atomic step. A key that is not kept any more
 	// stays so.

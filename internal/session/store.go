@@ -61,6 +61,21 @@ type Store interface {
 	Revocations(ctx context.Context, since Cursor) (<-chan Event, error)
 }
 
+// Revoker is a [Store] that ends many sessions at once.
+type Revoker interface {
+	// RevokeWhere revokes, as [Session.Revoke] does, every session that which includes
+	// and whose Create has returned before the call; those that are created meanwhile may
+	// be among them. When it returns without an error none of them is live, and none
+	// comes back: a revocation wins over a Swap, as in [Store.Swap]. Sessions that were
+	// revoked before stay as they are and are not counted. Each one that is counted comes
+	// through Revocations.
+	//
+	// With an error some may be revoked, and revoked is how many are known to be.
+	// Calling again is fine, and does the rest. It works in steps of bounded size and
+	// ends with ctx between them.
+	RevokeWhere(ctx context.Context, which Selection, as Revocation) (revoked int, err error)
+}
+
 // Cursor is a place in the stream of revocations: opaque, safe in a URL, at most 1 KiB.
 type Cursor string
 

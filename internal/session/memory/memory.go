@@ -1,8 +1,8 @@
 // Copyright The Tokenward Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package memory keeps sessions in the memory of one process: for tests and for
-// local development. They are gone when it ends.
+// Package memory keeps sessions, and counts attempts, in the memory of one process: for
+// tests and for local development. They are gone when it ends.
 package memory
 
 import (
@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tokenward/tokenward/internal/attempts"
 	"github.com/tokenward/tokenward/internal/session"
 )
 
@@ -45,16 +46,18 @@ func (b *Backing) policy(id session.PolicyID) *sessions {
 	defer b.mu.Unlock()
 	s := b.policies[id]
 	if s == nil {
-		s = &sessions{byID: map[session.ID]stored{}, changed: make(chan struct{})}
+		s = &sessions{byID: map[session.ID]stored{}, whole: map[attempts.Key]time.Time{}, changed: make(chan struct{})}
 		b.policies[id] = s
 	}
 	return s
 }
 
-// sessions of one policy.
+// sessions of one policy, and the attempts that are counted for it.
 type sessions struct {
 	mu   sync.Mutex
 	byID map[session.ID]stored
+	// whole is when the allowance of a key is whole again.
+	whole map[attempts.Key]time.Time
 	seq  int64 // of the last write; versions and cursors are taken from it
 	// changed is closed and replaced at each revocation.
 	changed chan struct{}
@@ -75,7 +78,11 @@ type Store struct {
 	once   sync.Once
 }
 
-var _ session.Store = (*Store)(nil)
+var (
+	_ session.Store    = (*Store)(nil)
+	_ session.Revoker  = (*Store)(nil)
+	_ attempts.Counter = (*Store)(nil)
+)
 
 // New opens the sessions of a policy.
 func New(policy session.PolicyID, options Options) *Store {
@@ -169,6 +176,24 @@ func (s *Store) Swap(ctx context.Context, next session.Session) (session.Session
 	}
 	next.CreatedAt = found.CreatedAt
 	return d.put(next), nil
+}
+
+// RevokeWhere is [session.Revoker.RevokeWhere].
+func (s *Store) RevokeWhere(ctx context.Context, which session.Selection, as session.Revocation) (revoked int, err error) {
+	if err := s.ready(ctx); err != nil {
+		return 0, err
+	}
+	d := s.data
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.collect(s.now())
+	for _, found := range d.byID {
+		if found.Revoked == nil && which.Includes(found.Session) {
+			d.put(found.Revoke(as.Reason, as.At))
+			revoked++
+		}
+	}
+	return revoked, nil
 }
 
 // put stores s under a new version.

@@ -85,7 +85,7 @@ var tokenPolicyCases = map[string]celCase{
 	},
 	"more sessions than the shards hold": {
 		"spec: {store: {configMap: {maxSessions: 16001}}}", "spec: {store: {configMap: {maxSessions: 16000}}}",
-		"spec.store.configMap.maxSessions", "set store.configMap.shards to at least maxSessions divided by 1000",
+		"spec.store.configMap.maxSessions", "set shards to at least maxSessions divided by 1000",
 	},
 	"early refresh of every token": {
 		"spec: {refresh: {early: 5m}}", "spec: {refresh: {early: 4m59s}}",
@@ -145,6 +145,67 @@ var tokenPolicyCases = map[string]celCase{
 	},
 }
 
+// ofUnion are the cases of the other members of the unions: each has its variant below
+// what breaks it.
+var ofUnion = map[string]celCase{
+	"a login by query that has no id": {
+		"spec: {users: {sql: {authenticate: {parameters: [phone]}}}}", "spec: {users: {sql: {authenticate: {parameters: [phone, id]}}}}",
+		"spec.users.sql.authenticate.parameters", "add id to parameters",
+	},
+	"a password that goes to the database": {
+		"spec: {users: {sql: {authenticate: {parameters: [id, password]}}}}", "spec: {users: {sql: {authenticate: {parameters: [id, pin]}}}}",
+		"spec.users.sql.authenticate.password.field", "remove the field from parameters",
+	},
+	"the column disabled as the subject": {
+		"spec: {users: {sql: {subjectColumn: disabled}}}", "spec: {users: {sql: {subjectColumn: user_id}}}",
+		"spec.users.sql.subjectColumn", "name the column that identifies the user",
+	},
+	"the column disabled as the password": {
+		"spec: {users: {sql: {authenticate: {password: {column: disabled}}}}}", "spec: {users: {sql: {authenticate: {password: {column: hash}}}}}",
+		"spec.users.sql.authenticate.password.column", "name the column with the hash",
+	},
+	"id among the fields of a service": {
+		"spec: {users: {http: {fields: [id]}}}", "spec: {users: {http: {fields: [identity]}}}",
+		"spec.users.http.fields", "id always is presented",
+	},
+	"a service without https": {
+		"spec: {users: {http: {url: 'http://users.shop.svc/'}}}", "spec: {users: {http: {url: 'https://users.shop.svc:8443/?tenant=1'}}}",
+		"spec.users.http.url", "url must be an https URL",
+	},
+	"a service with a password in its URL": {
+		"spec: {users: {http: {url: 'https://shop:hunter2@users.shop.svc/'}}}", "spec: {users: {http: {url: 'https://users.shop.svc'}}}",
+		"spec.users.http.url", "url must be an https URL",
+	},
+	"a service with a fragment": {
+		"spec: {users: {http: {url: 'https://users.shop.svc/#users'}}}", "spec: {users: {http: {url: 'https://users.shop.svc/users'}}}",
+		"spec.users.http.url", "url must be an https URL",
+	},
+	"two servers that are one": {
+		"spec: {store: {redis: {mode: Single, masterName: null, addresses: ['a:6379', 'b:6379']}}}", "spec: {store: {redis: {mode: Cluster, database: 0, masterName: null, addresses: ['a:6379', '[fd00::1]:6379']}}}",
+		"spec.store.redis.addresses", "mode Single has one address",
+	},
+	"Sentinels without a group": {
+		"spec: {store: {redis: {masterName: null}}}", "spec: {store: {redis: {mode: Single, masterName: null}}}",
+		"spec.store.redis.masterName", "set it with mode Sentinel",
+	},
+	"a group without Sentinels": {
+		"spec: {store: {redis: {mode: Single}}}", "spec: {store: {redis: {mode: Sentinel}}}",
+		"spec.store.redis.masterName", "set it with mode Sentinel",
+	},
+	"a database of a Cluster": {
+		"spec: {store: {redis: {mode: Cluster, masterName: null}}}", "spec: {store: {redis: {mode: Cluster, masterName: null, database: 0}}}",
+		"spec.store.redis.database", "a Redis Cluster only has database 0",
+	},
+	"an attempt each 99 milliseconds": {
+		"spec: {login: {perAccount: {interval: 99ms}}}", "spec: {login: {perAccount: {interval: 100ms}}}",
+		"spec.login.perAccount.interval", "interval must be from 100ms to 24h",
+	},
+	"an attempt in more than a day": {
+		"spec: {login: {perAddress: {interval: 24h1s}}}", "spec: {login: {perAddress: {interval: 24h}}}",
+		"spec.login.perAddress.interval", "interval must be from 100ms to 24h",
+	},
+}
+
 // celTables has the cases of each resource. What a list says better is in lists.
 func celTables() map[string]map[string]celCase {
 	lists := map[string]celCase{}
@@ -177,6 +238,7 @@ func celTables() map[string]map[string]celCase {
 		},
 		[]string{"Authorization", "X-New-Token"})
 	maps.Copy(lists, tokenPolicyCases)
+	maps.Copy(lists, ofUnion)
 	return map[string]map[string]celCase{"signingkeys": signingKeyCases, "tokenpolicies": lists}
 }
 
@@ -184,32 +246,69 @@ func TestCEL(t *testing.T) {
 	for resource, cases := range celTables() {
 		for name, c := range cases {
 			t.Run(resource+"/"+name, func(t *testing.T) {
-				mustRefuse(t, resource, base(t, resource, c.refused), c.field, c.says)
-				mustAccept(t, resource, base(t, resource, c.allowed))
+				mustRefuse(t, resource, base(t, resource, variant(c.field), c.refused), c.field, c.says)
+				mustAccept(t, resource, base(t, resource, variant(c.field), c.allowed))
 			})
 		}
 	}
 }
 
-// shardsMessage belongs to the one rule that compares with what was there before.
-const shardsMessage = "shards cannot be changed, sessions would be lost: create another TokenPolicy"
+// transition is a rule that compares with what was there before.
+type transition struct {
+	before  string // merged into the full object
+	refused string // merged into what is stored
+	allowed string
+	field   string
+	says    string // the whole message
+}
 
-func TestShardsCannotBeChanged(t *testing.T) {
+var transitions = map[string]transition{
+	"shards": {
+		"{}", "spec: {store: {configMap: {shards: 17}}}", "spec: {store: {configMap: {maxSessions: 12000}}}",
+		"spec.store.configMap.shards", "shards cannot be changed, sessions would be lost: create another TokenPolicy",
+	},
+	"kind-of-store": {
+		"{}", variants["spec.store.redis"], "spec: {store: null}", // which is the default, a configMap
+		"spec.store", "another kind of store would leave the sessions behind and log everybody out: create another TokenPolicy and move the workloads to it",
+	},
+	"redis-to-postgres": {
+		variants["spec.store.redis"], "spec: {store: {redis: null, postgres: {secretRef: {name: shop-sessions}}}}", "spec: {store: {redis: {addresses: ['other:26379'], secretRef: {name: other}}}}",
+		"spec.store", "another kind of store would leave the sessions behind and log everybody out: create another TokenPolicy and move the workloads to it",
+	},
+	"postgres-to-default": {
+		variants["spec.store.postgres"], "spec: {store: null}", "spec: {store: {postgres: {secretRef: {name: other}, maxSessions: null}}}",
+		"spec.store", "another kind of store would leave the sessions behind and log everybody out: create another TokenPolicy and move the workloads to it",
+	},
+	"redis-database": {
+		variants["spec.store.redis"], "spec: {store: {redis: {database: 2}}}", "spec: {store: {redis: {maxConnections: 5}}}",
+		"spec.store.redis.database", "database cannot be changed, sessions would stay behind: create another TokenPolicy",
+	},
+	"redis-key-prefix": {
+		variants["spec.store.redis"], "spec: {store: {redis: {keyPrefix: 'shop:'}}}", "spec: {store: {redis: {keyPrefix: null}}}", // the default again
+		"spec.store.redis.keyPrefix", "keyPrefix cannot be changed, sessions would stay behind: create another TokenPolicy",
+	},
+}
+
+func TestWhatSessionsHangOnCannotBeChanged(t *testing.T) {
 	policies := server.Resource(api.GroupVersion.WithResource("tokenpolicies")).Namespace("default")
-	stored, err := policies.Create(t.Context(), &unstructured.Unstructured{Object: base(t, "tokenpolicies", "metadata: {name: shards}")}, metav1.CreateOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	change := func(text string) error {
-		_, err := policies.Update(t.Context(), &unstructured.Unstructured{Object: merge(stored.Object, parse(t, text))}, metav1.UpdateOptions{DryRun: []string{metav1.DryRunAll}})
-		return err
-	}
-	if err := change("spec: {store: {configMap: {shards: 17}}}"); err == nil ||
-		!strings.Contains(err.Error(), "spec.store.configMap.shards") || !strings.Contains(err.Error(), shardsMessage) {
-		t.Errorf("another number of shards: %v", err)
-	}
-	if err := change("spec: {store: {configMap: {maxSessions: 12000}}}"); err != nil {
-		t.Errorf("the same number of shards: %v", err)
+	for name, tt := range transitions {
+		t.Run(name, func(t *testing.T) {
+			given := base(t, "tokenpolicies", tt.before, "metadata: {name: "+name+"}")
+			stored, err := policies.Create(t.Context(), &unstructured.Unstructured{Object: given}, metav1.CreateOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			change := func(text string) error {
+				_, err := policies.Update(t.Context(), &unstructured.Unstructured{Object: merge(stored.Object, parse(t, text))}, metav1.UpdateOptions{DryRun: []string{metav1.DryRunAll}})
+				return err
+			}
+			if err := change(tt.refused); err == nil || !strings.Contains(err.Error(), tt.field+":") || !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("refused: %v", err)
+			}
+			if err := change(tt.allowed); err != nil {
+				t.Errorf("allowed: %v", err)
+			}
+		})
 	}
 }
 
@@ -217,10 +316,13 @@ func TestShardsCannotBeChanged(t *testing.T) {
 func TestEveryCELRuleHasACase(t *testing.T) {
 	for resource, cases := range celTables() {
 		for _, c := range constraints(t, resource) {
-			if c.kind != "cel" || c.detail == shardsMessage {
+			if c.kind != "cel" {
 				continue
 			}
 			covered := false
+			for _, tested := range transitions {
+				covered = covered || c.detail == tested.says
+			}
 			for _, tested := range cases {
 				covered = covered || strings.Contains(c.detail, tested.says)
 			}

@@ -45,6 +45,9 @@ spec:
   leeway: 30s
   accessToken: {ttl: 5m}
   users: {secret: {name: shop-users, fields: [password]}}
+  login:
+    perAccount: {burst: 10, interval: 1m}
+    perAddress: {burst: 100, interval: 1s}
   refresh:
     onExpired: Refresh
     responseHeader: Authorization
@@ -69,14 +72,31 @@ metadata: {name: least, namespace: default}
 		resource, given, change string
 		want                    []string // merged
 	}{
-		"a SigningKey without a spec":              {"signingkeys", leastKey, ``, []string{`spec: {algorithm: ES256}`}},
-		"a SigningKey with an empty spec":          {"signingkeys", leastKey, `spec: {}`, []string{`spec: {algorithm: ES256}`}},
-		"a SigningKey with an empty rotation":      {"signingkeys", leastKey, `spec: {rotation: {}}`, []string{`spec: {algorithm: ES256, rotation: {}}`}},
-		"the least TokenPolicy":                    {"tokenpolicies", leastPolicy, ``, []string{completePolicy}},
-		"a TokenPolicy with every section empty":   {"tokenpolicies", leastPolicy, `spec: {accessToken: {}, refresh: {}, upstream: {}, denial: {}, endpoints: {}}`, []string{completePolicy}},
-		"a store without figures":                  {"tokenpolicies", leastPolicy, `spec: {store: {configMap: {}}}`, []string{completePolicy}},
-		"a field set inside a section":             {"tokenpolicies", leastPolicy, `spec: {refresh: {onExpired: Reject}}`, []string{completePolicy, `spec: {refresh: {onExpired: Reject}}`}},
-		"a rule without access needs a token":      {"tokenpolicies", leastPolicy, `spec: {rules: [{paths: [{type: Exact, value: /}]}]}`, []string{completePolicy, `spec: {rules: [{paths: [{type: Exact, value: /}], access: Authenticated}]}`}},
+		"a SigningKey without a spec":            {"signingkeys", leastKey, ``, []string{`spec: {algorithm: ES256}`}},
+		"a SigningKey with an empty spec":        {"signingkeys", leastKey, `spec: {}`, []string{`spec: {algorithm: ES256}`}},
+		"a SigningKey with an empty rotation":    {"signingkeys", leastKey, `spec: {rotation: {}}`, []string{`spec: {algorithm: ES256, rotation: {}}`}},
+		"the least TokenPolicy":                  {"tokenpolicies", leastPolicy, ``, []string{completePolicy}},
+		"a TokenPolicy with every section empty": {"tokenpolicies", leastPolicy, `spec: {accessToken: {}, login: {}, refresh: {}, upstream: {}, denial: {}, endpoints: {}}`, []string{completePolicy}},
+		"a store without figures":                {"tokenpolicies", leastPolicy, `spec: {store: {configMap: {}}}`, []string{completePolicy}},
+		"a field set inside a section":           {"tokenpolicies", leastPolicy, `spec: {refresh: {onExpired: Reject}}`, []string{completePolicy, `spec: {refresh: {onExpired: Reject}}`}},
+		"a rule without access needs a token":    {"tokenpolicies", leastPolicy, `spec: {rules: [{paths: [{type: Exact, value: /}]}]}`, []string{completePolicy, `spec: {rules: [{paths: [{type: Exact, value: /}], access: Authenticated}]}`}},
+		"the least Redis": {
+			"tokenpolicies", leastPolicy, `spec: {store: {redis: {addresses: ["redis:6379"]}}}`,
+			[]string{completePolicy, `spec: {store: {configMap: null, redis: {mode: Single, addresses: ["redis:6379"], database: 0, keyPrefix: "tokenward:", tls: Verify, maxConnections: 20}}}`},
+		},
+		"the least PostgreSQL": {
+			"tokenpolicies", leastPolicy, `spec: {store: {postgres: {secretRef: {name: shop-sessions}}}}`,
+			[]string{completePolicy, `spec: {store: {configMap: null, postgres: {secretRef: {name: shop-sessions}, maxConnections: 8}}}`},
+		},
+		"the least service of users": {
+			"tokenpolicies", leastPolicy, `spec: {users: {secret: null, http: {url: "https://users.shop.svc/"}}}`,
+			[]string{completePolicy, `spec: {users: {secret: null, http: {url: "https://users.shop.svc/", fields: [password]}}}`},
+		},
+		"the least database of users": {
+			"tokenpolicies", leastPolicy,
+			`spec: {users: {secret: null, sql: {driver: mysql, secretRef: {name: a}, authenticate: {query: q, parameters: [id]}, lookup: {query: q}}}}`,
+			[]string{completePolicy, `spec: {users: {secret: null, sql: {driver: mysql, secretRef: {name: a}, authenticate: {query: q, parameters: [id]}, lookup: {query: q}, subjectColumn: id, maxConnections: 8}}}`},
+		},
 		"values that were given are left as given": {"tokenpolicies", leastPolicy, `spec: {leeway: 0s, refresh: {early: 0s}, store: {configMap: {shards: 1, maxSessions: 5}}}`, []string{completePolicy, `spec: {leeway: 0s, refresh: {early: 0s}, store: {configMap: {shards: 1, maxSessions: 5}}}`}},
 	}
 	for name, tt := range tests {

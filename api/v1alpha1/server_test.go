@@ -72,6 +72,9 @@ spec:
   leeway: 30s
   accessToken: {ttl: 5m, claims: [{claim: role, attribute: role}]}
   users: {secret: {name: shop-users, fields: [phone, password]}}
+  login:
+    perAccount: {burst: 10, interval: 1m}
+    perAddress: {burst: 100, interval: 1s}
   refresh:
     onExpired: Refresh
     responseHeader: Authorization
@@ -92,6 +95,41 @@ spec:
   denial: {statusCode: 403}
   endpoints: {prefix: /auth}
 `
+
+// variants are the other members of the unions, by the path below which they are.
+var variants = map[string]string{
+	"spec.users.sql": `
+spec:
+  users:
+    secret: null
+    sql:
+      driver: postgres
+      secretRef: {name: shop-users-db}
+      authenticate:
+        query: SELECT id, role, password FROM users WHERE id = $1
+        parameters: [id]
+        password: {column: password, field: password}
+      lookup: {query: SELECT id, role FROM users WHERE id = $1}
+      subjectColumn: id
+      maxConnections: 8
+`,
+	"spec.users.http":     `spec: {users: {secret: null, http: {url: "https://users.shop.svc/tokenward", secretRef: {name: shop-users-service}, fields: [phone]}}}`,
+	"spec.store.redis":    `spec: {store: {configMap: null, redis: {mode: Sentinel, addresses: ["redis.shop.svc:26379"], masterName: shop, database: 1, keyPrefix: "tokenward:", tls: Verify, secretRef: {name: shop-redis}, maxConnections: 20}}}`,
+	"spec.store.postgres": `spec: {store: {configMap: null, postgres: {secretRef: {name: shop-sessions}, maxConnections: 8, maxSessions: 100000}}}`,
+}
+
+// variant is what has to be merged into the full object for it to have the path.
+func variant(path string) string {
+	for prefix, change := range variants {
+		if path == prefix || strings.HasPrefix(path, prefix+".") {
+			return change
+		}
+	}
+	if strings.HasPrefix(path, "spec.importFrom") {
+		return imported
+	}
+	return "{}"
+}
 
 // base is the full object of a resource with changes merged in.
 func base(t *testing.T, resource string, changes ...string) object {
@@ -176,4 +214,7 @@ func TestFullObjectsAreAccepted(t *testing.T) {
 	mustAccept(t, "signingkeys", base(t, "signingkeys"))
 	mustAccept(t, "signingkeys", base(t, "signingkeys", imported))
 	mustAccept(t, "tokenpolicies", base(t, "tokenpolicies"))
+	for _, change := range variants {
+		mustAccept(t, "tokenpolicies", base(t, "tokenpolicies", change))
+	}
 }

@@ -25,7 +25,7 @@ type Store struct {
 
 // ConfigMapStore keeps sessions in ConfigMaps.
 //
-// +kubebuilder:validation:XValidation:rule="self.maxSessions <= self.shards * 1000",fieldPath=".maxSessions",message="a ConfigMap holds about 1000 sessions: set shards to at least maxSessions divided by 1000"
+// +kubebuilder:validation:XValidation:rule="!has(self.maxSessions) || !has(self.shards) || self.maxSessions <= self.shards * 1000",fieldPath=".maxSessions",message="a ConfigMap holds about 1000 sessions: set shards to at least maxSessions divided by 1000"
 type ConfigMapStore struct {
 	// shards is the number of ConfigMaps; it cannot be changed afterwards.
 	// +optional

@@ -41,13 +41,15 @@ type Backend struct {
 	Unlimited bool
 }
 
+type test struct {
+	name string
+	run  func(t *testing.T, s *suite)
+}
+
 // Run runs the suite.
 func Run(t *testing.T, backend Backend) {
 	t.Helper()
-	tests := []struct {
-		name string
-		run  func(t *testing.T, s *suite)
-	}{
+	tests := []test{
 		{"an unknown session is not found", unknown},
 		{"a session comes back as it was stored", comesBack},
 		{"a session is created once", createdOnce},
@@ -66,6 +68,9 @@ func Run(t *testing.T, backend Backend) {
 		{"nothing is lost over a reopen", reopen},
 		{"a full store refuses until there is room", full},
 		{"policies do not mix", policies},
+	}
+	if _, ok := backend.Open(t, Options{Policy: NewPolicyID(), MaxSessions: 1, Now: time.Now}).(session.Revoker); ok {
+		tests = append(tests, whereTests...)
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

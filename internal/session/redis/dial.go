@@ -17,13 +17,16 @@ type handshakeError struct{ err error }
 func (e *handshakeError) Error() string { return "TLS handshake: " + e.err.Error() }
 func (e *handshakeError) Unwrap() error { return e.err }
 
+type dial = func(ctx context.Context, network, address string) (net.Conn, error)
+
 // dialer connects within half the time that an operation has, so that the operation
 // ends with the reason and not with its deadline. The client's own dialer cannot tell
 // a server that is away from one that has no TLS and waits for more.
-func dialer(config *tls.Config, timeout time.Duration) func(ctx context.Context, network, address string) (net.Conn, error) {
+func dialer(plain dial, config *tls.Config, timeout time.Duration) dial {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		plain := &net.Dialer{Timeout: timeout / 2}
-		connection, err := plain.DialContext(ctx, network, address)
+		reaching, stop := context.WithTimeout(ctx, timeout/2)
+		defer stop()
+		connection, err := plain(reaching, network, address)
 		if err != nil || config == nil {
 			return connection, err
 		}

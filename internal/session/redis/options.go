@@ -4,6 +4,7 @@
 package redis
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -64,6 +65,11 @@ type Options struct {
 	// TLS is used for every connection, Sentinels included; nil is without TLS.
 	TLS *tls.Config
 
+	// Dial opens the connections, Sentinels' included; a plain net.Dialer when nil. It is
+	// where a caller that was given the addresses by somebody else can refuse some, also
+	// those that Sentinels and Clusters answer with.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
 	// Prefix begins every key, so that several users can share a Redis; DefaultPrefix
 	// when empty. It must not contain braces: they would make another hash tag.
 	Prefix string
@@ -91,6 +97,9 @@ func (o *Options) complete() error {
 	}
 	if o.PoolSize == 0 {
 		o.PoolSize = DefaultPoolSize
+	}
+	if o.Dial == nil {
+		o.Dial = (&net.Dialer{}).DialContext
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -162,7 +171,7 @@ func (o *Options) client() goredis.UniversalClient {
 		Addrs: o.Addresses, MasterName: o.MasterName, DB: o.Database,
 		Username: o.Credentials.Username, Password: o.Credentials.Password.value,
 		SentinelUsername: o.SentinelCredentials.Username, SentinelPassword: o.SentinelCredentials.Password.value,
-		Dialer:      dialer(o.TLS, o.Timeout),
+		Dialer:      dialer(o.Dial, o.TLS, o.Timeout),
 		PoolSize:    o.PoolSize + feedConnections,
 		DialTimeout: o.Timeout, ReadTimeout: o.Timeout, WriteTimeout: o.Timeout, PoolTimeout: o.Timeout,
 		ContextTimeoutEnabled: true,

@@ -33,3 +33,11 @@ func (Credential) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 // MarshalText does not write the text, to JSON neither.
 func (Credential) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// CredentialError says that a source cannot be opened because of what the Secret with
+// its credentials holds, and not because of the policy. It begins with the key of the
+// Secret and quotes nothing of a value.
+type CredentialError struct{ Text string }
+
+// Error is the text.
+func (e *CredentialError) Error() string { return e.Text }

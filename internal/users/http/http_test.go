@@ -444,7 +444,7 @@ func TestOptionsAreRefusedByName(t *testing.T) {
 		"a token of two":      {func(o *http.Options) { o.Token = users.NewCredential(canary + "\r\nX: y") }, "token:"},
 		"a token with spaces": {func(o *http.Options) { o.Token = users.NewCredential("Bearer " + canary) }, "token:"},
 		"a token without end": {func(o *http.Options) { o.Token = users.NewCredential(strings.Repeat("a", 9000)) }, "token:"},
-		"a CA that is none":   {func(o *http.Options) { o.CA = []byte(canary) }, "ca:"},
+		"a CA that is none":   {func(o *http.Options) { o.CA = []byte(canary) }, "ca.crt:"},
 		"no dialler":          {func(o *http.Options) { o.Dial = nil }, "dial"},
 	} {
 		t.Run(name, func(t *testing.T) {

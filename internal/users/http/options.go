@@ -53,7 +53,8 @@ type Options struct {
 }
 
 // New makes a source. It does not connect yet. An error is a mistake in the options:
-// it begins with the option's name in the policy and quotes nothing of the token.
+// it begins with the option's name in the policy and quotes nothing of the token. One in
+// the token or the CA is a [*users.CredentialError].
 func New(o Options) (*Source, error) {
 	if o.Dial == nil || o.Timeout < 0 {
 		return nil, errors.New("open the user service: dial must be set, and the timeout be positive")
@@ -63,7 +64,9 @@ func New(o Options) (*Source, error) {
 	}
 	bearer := strings.TrimSpace(o.Token.Reveal())
 	if !isToken(bearer) {
-		return nil, fmt.Errorf("token: must be at most %d letters, digits and characters of %s", maxTokenLength, allowedInTokens)
+		return nil, &users.CredentialError{
+			Text: fmt.Sprintf("token: must be at most %d letters, digits and characters of %s", maxTokenLength, allowedInTokens),
+		}
 	}
 	fields := slices.Clone(o.Fields)
 	if len(fields) == 0 {
@@ -73,7 +76,7 @@ func New(o Options) (*Source, error) {
 	if len(o.CA) > 0 {
 		roots = x509.NewCertPool()
 		if !roots.AppendCertsFromPEM(o.CA) {
-			return nil, errors.New("ca: holds no certificate in PEM form")
+			return nil, &users.CredentialError{Text: "ca.crt: holds no certificate in PEM form"}
 		}
 	}
 	s := &Source{url: o.URL, token: users.NewCredential(bearer), fields: fields, timeout: o.Timeout, now: o.Now}

@@ -196,11 +196,11 @@ func TestOptionsAreRefusedByName(t *testing.T) {
 		"the subject for a password":  {func(o *sql.Options) { o.Authenticate.Password = &sql.Password{Column: "id", Field: "password"} }, "authenticate.password.column"},
 		"the password is the id":      {func(o *sql.Options) { o.Authenticate.Password = &sql.Password{Column: "password", Field: "id"} }, "authenticate.password.field"},
 		"disabled for a subject":      {func(o *sql.Options) { o.Subject = "disabled" }, "subject"},
-		"a CA that is none":           {func(o *sql.Options) { o.CA = []byte(canary) }, "ca:"},
+		"a CA that is none":           {func(o *sql.Options) { o.CA = []byte(canary) }, "ca.crt:"},
 		"a CA that is never looked at": {func(o *sql.Options) {
 			o.CA = []byte(canary)
 			o.DSN = users.NewCredential(o.DSN.Reveal() + "?sslmode=disable")
-		}, "ca:"},
+		}, "ca.crt:"},
 		"no dialler":            {func(o *sql.Options) { o.Dial = nil }, "dial"},
 		"a timeout in the past": {func(o *sql.Options) { o.QueryTimeout = -1 }, "timeout"},
 	} {

@@ -163,7 +163,7 @@ func (o Options) roots() (*x509.CertPool, error) {
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(o.CA) {
-		return nil, errors.New("ca: holds no certificate in PEM form")
+		return nil, errors.New("ca.crt: holds no certificate in PEM form")
 	}
 	return pool, nil
 }

@@ -53,7 +53,8 @@ type seen struct {
 var _ users.Source = (*Source)(nil)
 
 // New makes a source. It does not connect yet. An error is a mistake in the options:
-// it begins with the option's name in the policy and quotes nothing of the DSN.
+// it begins with the option's name in the policy and quotes nothing of the DSN. One in
+// the DSN or the CA is a [*users.CredentialError].
 func New(options Options) (*Source, error) {
 	o, err := options.complete()
 	if err != nil {
@@ -68,10 +69,10 @@ func New(options Options) (*Source, error) {
 	case MySQL:
 		connector, err = mysqlConnector(o, dial)
 	default:
-		err = fmt.Errorf("driver: %q is not one: write %s or %s", o.Driver, Postgres, MySQL)
+		return nil, fmt.Errorf("driver: %q is not one: write %s or %s", o.Driver, Postgres, MySQL)
 	}
 	if err != nil {
-		return nil, err
+		return nil, &users.CredentialError{Text: err.Error()}
 	}
 	db := databasesql.OpenDB(connector)
 	db.SetMaxOpenConns(o.MaxConnections)

@@ -25,8 +25,9 @@ type Limit struct {
 	Interval time.Duration
 }
 
-// skew is how far the clocks of those who share a key may differ.
-const skew = time.Minute
+// Skew is how far the clocks of those who share a key may differ. A counter that does
+// the arithmetic of [Limit.Take] at a server needs it there.
+const Skew = time.Minute
 
 // Take takes one attempt out of the allowance that is whole again at the moment whole
 // (zero: it is whole). It returns the new moment, and how long to wait when nothing is
@@ -37,7 +38,7 @@ func (l Limit) Take(whole, now time.Time) (next time.Time, wait time.Duration) {
 	switch {
 	case whole.Before(now):
 		whole = now
-	case whole.After(usedUp.Add(skew)):
+	case whole.After(usedUp.Add(Skew)):
 		// It comes from a limit that was larger, or from a clock that was wrong, and would
 		// lock the key for as long as that. What another clock explains stays: were it cut
 		// to ours, whoever asks a slow clock and a fast one in turn would never be refused.

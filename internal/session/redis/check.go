@@ -29,7 +29,7 @@ func (s *Store) check(ctx context.Context) error {
 	if err := s.eachPrimary(ctx, s.checkServer); err != nil {
 		return err
 	}
-	keys := []string{s.scope() + "check", s.scope() + "check-stream"}
+	keys := []string{s.scope() + "check", s.scope() + "check-stream", s.scope() + "check-index"}
 	if err := s.scripts.check.Run(ctx, s.client, keys).Err(); err != nil {
 		return err
 	}

@@ -86,7 +86,8 @@ func TestNothingStaysForEver(t *testing.T) {
 	until := map[string]time.Time{
 		store.key(live.ID): live.KeepUntil(), store.key(rotated.ID): rotated.KeepUntil(),
 		store.key(revoked.ID): revoked.KeepUntil(), store.key(older.ID): older.KeepUntil(), store.stream(): revoked.ForgetAfter(),
-		store.scope() + "check": time.Now(), store.scope() + "check-stream": time.Now(),
+		store.index(): live.ExpiresAt.Add(session.MaxLeeway), store.scope() + "check": time.Now(),
+		store.scope() + "check-stream": time.Now(), store.scope() + "check-index": time.Now(),
 	}
 	for _, key := range admin.Keys(t.Context(), "*").Val() {
 		want, known := until[key]
@@ -110,7 +111,7 @@ func TestRepeatedCommand(t *testing.T) {
 	}
 	create := func() {
 		t.Helper()
-		got, err := store.scripts.create.Run(ctx, store.client, []string{store.key(s.ID)}, "first", record, 60000).Text()
+		got, err := store.scripts.create.Run(ctx, store.client, []string{store.key(s.ID), store.index()}, "first", record, 60000, string(s.ID), 60000).Text()
 		if err != nil || got != "created" {
 			t.Errorf("create: %q %v", got, err)
 		}

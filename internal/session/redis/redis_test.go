@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tokenward/tokenward/internal/attempts"
+	"github.com/tokenward/tokenward/internal/attempts/countertest"
 	"github.com/tokenward/tokenward/internal/session"
 	"github.com/tokenward/tokenward/internal/session/storetest"
 	"github.com/tokenward/tokenward/internal/testservers"
@@ -19,7 +21,8 @@ const canary = "c4n4ry-p4ssw0rd"
 
 // aclUser may do what the documentation says, and nothing else.
 const aclUser = "user tokenward on >" + canary + " resetkeys ~tokenward:* resetchannels -@all" +
-	" +mget +get +set +pexpire +pttl +evalsha +eval +xadd +xdel +xrange +xread +info +ping"
+	" +mget +get +set +pexpire +pttl +evalsha +eval +xadd +xdel +xrange +xread" +
+	" +zadd +zrangebylex +zrem +info +ping"
 
 func TestStore(t *testing.T) {
 	t.Run("single, TCP", func(t *testing.T) {
@@ -63,6 +66,12 @@ func conform(t *testing.T, options Options) {
 			return open(tb, mine)
 		},
 	})
+	countertest.Run(t, countertest.Backend{Open: func(tb testing.TB, o storetest.Options) attempts.Counter {
+		tb.Helper()
+		mine := options
+		mine.Policy, mine.Now = o.Policy, o.Now
+		return open(tb, mine)
+	}})
 	options.Policy = storetest.NewPolicyID()
 	if err := open(t, options).Check(t.Context()); err != nil {
 		t.Errorf("check: %v", err)

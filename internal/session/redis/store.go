@@ -33,14 +33,21 @@ var (
 	readSource string
 	//go:embed lua/check.lua
 	checkSource string
+	//go:embed lua/trim.lua
+	trimSource string
+	//go:embed lua/take.lua
+	takeSource string
+	//go:embed lua/giveback.lua
+	giveBackSource string
 )
 
-type scripts struct{ create, swap, revoke, read, check *goredis.Script }
+type scripts struct{ create, swap, revoke, read, check, trim, take, giveBack *goredis.Script }
 
 func newScripts() scripts {
 	return scripts{
 		create: goredis.NewScript(createSource), swap: goredis.NewScript(swapSource), revoke: goredis.NewScript(revokeSource),
-		read: goredis.NewScript(readSource), check: goredis.NewScript(checkSource),
+		read: goredis.NewScript(readSource), check: goredis.NewScript(checkSource), trim: goredis.NewScript(trimSource),
+		take: goredis.NewScript(takeSource), giveBack: goredis.NewScript(giveBackSource),
 	}
 }
 
@@ -58,9 +65,14 @@ type Store struct {
 	mu      sync.Mutex
 	closed  bool
 	running sync.WaitGroup
+	// trimming is held while the index is cleaned.
+	trimming sync.Mutex
 }
 
-var _ session.Store = (*Store)(nil)
+var (
+	_ session.Store   = (*Store)(nil)
+	_ session.Revoker = (*Store)(nil)
+)
 
 // New opens the sessions of a policy. It does not wait for Redis: a server that is
 // down when the program starts is an outage like any other, see [Store.Check]. An
@@ -94,6 +106,7 @@ func (s *Store) Close() error {
 
 func (s *Store) key(id session.ID) string { return s.scope() + "s:" + string(id) }
 func (s *Store) stream() string           { return s.scope() + "revoked" }
+func (s *Store) index() string            { return s.scope() + "ids" }
 func (s *Store) scope() string            { return s.options.Prefix + "{" + string(s.options.Policy) + "}:" }
 
 // begin counts an operation, unless the store is closed.
@@ -164,8 +177,16 @@ func (s *Store) mine(what string, policy session.PolicyID) error {
 }
 
 // timeToLive is relative, so that it does not matter what time the server has.
-func (s *Store) timeToLive(next session.Session) int64 {
-	return max(next.KeepUntil().Sub(s.options.Now())+time.Second, time.Second).Milliseconds()
+func (s *Store) timeToLive(next session.Session) int64 { return s.until(next.KeepUntil()) }
+
+// longestLife is the time to live of a session that is refreshed to its end, which no
+// refresh moves.
+func (s *Store) longestLife(created session.Session) int64 {
+	return max(s.timeToLive(created), s.until(created.ExpiresAt.Add(session.MaxLeeway)))
+}
+
+func (s *Store) until(end time.Time) int64 {
+	return max(end.Sub(s.options.Now())+time.Second, time.Second).Milliseconds()
 }
 
 // Create is [session.Store.Create].
@@ -179,7 +200,8 @@ func (s *Store) Create(ctx context.Context, created session.Session) error {
 		return err
 	}
 	_, err = do(ctx, s, "create session", func(ctx context.Context) (struct{}, error) {
-		answer, err := s.scripts.create.Run(ctx, s.client, []string{s.key(created.ID)}, version, record, s.timeToLive(created)).Text()
+		answer, err := s.scripts.create.Run(ctx, s.client, []string{s.key(created.ID), s.index()},
+			version, record, s.timeToLive(created), string(created.ID), s.longestLife(created)).Text()
 		switch {
 		case outOfMemory(err):
 			return struct{}{}, session.ErrFull
@@ -188,6 +210,9 @@ func (s *Store) Create(ctx context.Context, created session.Session) error {
 		}
 		return struct{}{}, err
 	})
+	if err == nil {
+		s.trimNowAndThen(created.ID)
+	}
 	return err
 }
 
@@ -264,10 +289,8 @@ func (s *Store) Swap(ctx context.Context, next session.Session) (session.Session
 
 // revoke ends a session; again is set when the stream may have lost that it ended.
 func (s *Store) revoke(ctx context.Context, id session.ID, revocation session.Revocation, again bool) (session.Session, error) {
-	now := s.options.Now()
-	answer, err := s.scripts.revoke.Run(ctx, s.client, []string{s.key(id), s.stream()},
-		recordFormat, now.Unix(), newVersion(), unix(revocation.At), reason(revocation.Reason), string(id),
-		now.Add(-session.MaxLeeway).Unix(), again).StringSlice()
+	keys, arguments := s.revocation(id, revocation, newVersion(), again)
+	answer, err := s.scripts.revoke.Run(ctx, s.client, keys, arguments...).StringSlice()
 	if err != nil {
 		return session.Session{}, err
 	}
@@ -275,6 +298,15 @@ func (s *Store) revoke(ctx context.Context, id session.ID, revocation session.Re
 		return s.decode(id, answer[1])
 	}
 	return session.Session{}, refused(answer)
+}
+
+// revocation is what the script revoke is called with.
+func (s *Store) revocation(id session.ID, r session.Revocation, version string, again bool) (keys []string, arguments []any) {
+	now := s.options.Now()
+	return []string{s.key(id), s.stream()}, []any{
+		recordFormat, now.Unix(), version, unix(r.At), reason(r.Reason), string(id),
+		now.Add(-session.MaxLeeway).Unix(), again,
+	}
 }
 
 // reason is one word in a record's header.

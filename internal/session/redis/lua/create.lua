@@ -1,8 +1,9 @@
 -- Copyright The Tokenward Authors.
 -- SPDX-License-Identifier: Apache-2.0
 --
--- create stores a session that is not there yet.
--- KEYS: session. ARGV: its version, the record, ms to live.
+-- create stores a session that is not there yet, and lists it in the index.
+-- KEYS: session, index. ARGV: its version, the record, ms to live, its ID, ms to live
+-- at most, however often it is refreshed.
 -- Returns 'created' or 'exists'.
 local raw = redis.call('GET', KEYS[1])
 if raw then
@@ -14,4 +15,7 @@ if raw then
   return 'exists'
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+local left = redis.call('PTTL', KEYS[2])
+redis.call('ZADD', KEYS[2], 0, ARGV[4])
+redis.call('PEXPIRE', KEYS[2], math.max(tonumber(ARGV[5]), left))
 return 'created'

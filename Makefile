@@ -36,7 +36,11 @@ help: ## Show this help.
 .PHONY: demo
 demo: cluster-binaries build ## Walk the whole flow against a real API server; KEEP=1 leaves it running.
 	@CGO_ENABLED=0 $(GO) build -o $(BIN)/demo ./hack/demo
-	@exec $(BIN)/demo $(if $(KEEP),-keep)
+	@exec $(BIN)/demo -backend=$(or $(BACKEND),embedded) $(if $(KEEP),-keep)
+
+.PHONY: demo-postgres
+demo-postgres: ## The same with users in a table and sessions in PostgreSQL.
+	@$(MAKE) demo BACKEND=postgres
 
 .PHONY: test
 test: cluster-binaries ## Run all tests, with the race detector, against a real API server.

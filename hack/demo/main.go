@@ -27,10 +27,11 @@ import (
 func main() {
 	keep := flag.Bool("keep", false, "leave everything running at the end, until Ctrl-C")
 	root := flag.String("root", ".", "top folder of the repository")
+	with := flag.String("backend", "embedded", "where users and sessions live: embedded (a Secret, ConfigMaps) or postgres")
 	flag.Parse()
 	// Also when the terminal is closed, or what reads our output: nothing stays behind.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
-	err := run(ctx, *root, *keep, os.Stdout)
+	err := run(ctx, *root, *with, *keep, os.Stdout)
 	stop()
 	switch {
 	case errors.Is(err, errInterrupted):
@@ -45,7 +46,7 @@ func main() {
 var errInterrupted = errors.New("interrupted")
 
 // run is the whole demo. It returns errInterrupted when ctx ends before the last answer.
-func run(ctx context.Context, root string, keep bool, out io.Writer) (err error) {
+func run(ctx context.Context, root, with string, keep bool, out io.Writer) (err error) {
 	started := time.Now()
 	say := func(format string, args ...any) {
 		_, _ = fmt.Fprintf(out, "[%4.1fs] %s\n", time.Since(started).Seconds(), fmt.Sprintf(format, args...))
@@ -75,10 +76,19 @@ func run(ctx context.Context, root string, keep bool, out io.Writer) (err error)
 		}
 	}()
 
-	// Deferred in this order, the sidecar ends before the platform does.
+	backend, err := newBackend(with, where, say, out)
+	if err != nil {
+		return err
+	}
+	// Deferred in this order, the sidecar ends before the platform does, and what is
+	// beside it last.
+	defer func() { err = errors.Join(err, backend.stop()) }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	platform, err := startPlatform(ctx, where, say)
+	if err := backend.prepare(ctx); err != nil {
+		return err
+	}
+	platform, err := startPlatform(ctx, where, backend.issuerFlags(), say)
 	if platform != nil {
 		defer func() {
 			cancel()
@@ -88,7 +98,7 @@ func run(ctx context.Context, root string, keep bool, out io.Writer) (err error)
 	if err != nil {
 		return err
 	}
-	workload, err := startWorkload(ctx, platform, where, say)
+	workload, err := startWorkload(ctx, platform, backend, where, say)
 	if workload != nil {
 		defer func() {
 			cancel()
@@ -98,7 +108,7 @@ func run(ctx context.Context, root string, keep bool, out io.Writer) (err error)
 	if err != nil {
 		return err
 	}
-	story := &story{platform: platform, workload: workload, caller: newCaller(workload.url, out), out: out, say: say}
+	story := &story{platform: platform, workload: workload, backend: backend, caller: newCaller(workload.url, out), out: out, say: say}
 	if err := story.tell(ctx); err != nil {
 		return err
 	}

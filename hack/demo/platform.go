@@ -60,7 +60,7 @@ func (p paths) log(name string) string    { return filepath.Join(p.dir, name+".l
 // runs manager and issuer as processes, each with the arguments of its Deployment
 // and with the permissions of its ServiceAccount only. What it returns beside an error
 // is to be stopped as well.
-func startPlatform(ctx context.Context, where paths, say func(string, ...any)) (*platform, error) {
+func startPlatform(ctx context.Context, where paths, issuerFlags []string, say func(string, ...any)) (*platform, error) {
 	say("starting etcd and kube-apiserver")
 	control, err := cluster.Start(ctx, cluster.Options{Dir: filepath.Join(where.dir, "cluster"), Assets: assets(where)})
 	if err != nil {
@@ -104,9 +104,9 @@ func startPlatform(ctx context.Context, where paths, say func(string, ...any)) (
 	if err != nil {
 		return p, err
 	}
-	issuer, err := p.run(ctx, where, "tokenward-issuer", []string{
-		"--listen=" + local(1), "--metrics-bind-address=" + local(4), "--health-probe-bind-address=" + local(5),
-	})
+	issuer, err := p.run(ctx, where, "tokenward-issuer", append(issuerFlags,
+		"--listen="+local(1), "--metrics-bind-address="+local(4), "--health-probe-bind-address="+local(5),
+	))
 	if err != nil {
 		return p, err
 	}

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -26,6 +25,7 @@ import (
 type story struct {
 	platform *platform
 	workload *workload
+	backend  backend
 	caller   *caller
 	out      io.Writer
 	say      func(string, ...any)
@@ -224,12 +224,7 @@ func (s *story) lostAnswer(ctx context.Context) error {
 }
 
 func (s *story) removedUser(ctx context.Context) error {
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "shop-users"}}
-	if err := s.patch(ctx, "secret", secret, `{"data":{"bob":null}}`); err != nil {
-		return err
-	}
-	// The issuer may go by what it read of the Secret a second ago.
-	if err := pause(ctx, 1500*time.Millisecond); err != nil {
+	if err := s.backend.remove(ctx, s, "bob"); err != nil {
 		return err
 	}
 	_, err := s.caller.do(ctx,
@@ -337,6 +332,9 @@ func (s *story) waitForExpiry(ctx context.Context) error {
 	return nil
 }
 
+// issuerMemory is for how long the issuer may go by what it has read of a users Secret.
+const issuerMemory = 1500 * time.Millisecond
+
 func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
@@ -367,8 +365,10 @@ Everything stays up until Ctrl-C. Go on with:
     curl -i -X POST %[2]s/auth/logout -H "Authorization: Bearer $TOKEN"
     curl -s %[2]s/auth/jwks.json
     curl -s %[4]s/metrics
+    # The sessions, which are the refresh tokens that never leave the server:
+    %[5]s
 
-`, kubeconfig, s.caller.base, alice.credentials(), s.workload.admin)
+`, kubeconfig, s.caller.base, alice.credentials(), s.workload.admin, s.backend.hint())
 	select {
 	case <-ctx.Done():
 		return nil

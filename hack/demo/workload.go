@@ -4,14 +4,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	_ "embed"
-	"encoding/json"
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -29,7 +26,7 @@ var tenantManifest []byte
 //go:embed manifests/pod.yaml
 var podManifest []byte
 
-// user is one entry of the users Secret.
+// user is somebody who may log in.
 type user struct {
 	ID, Phone, Password, Role string
 }
@@ -47,12 +44,12 @@ type workload struct {
 }
 
 // startWorkload applies what a team applies, has the pod admitted, and runs it.
-func startWorkload(ctx context.Context, p *platform, where paths, say func(string, ...any)) (*workload, error) {
+func startWorkload(ctx context.Context, p *platform, in backend, where paths, say func(string, ...any)) (*workload, error) {
 	say("kubectl apply: namespace, SigningKey, TokenPolicy, users, grant")
 	if err := p.control.Apply(ctx, tenantManifest, "team"); err != nil {
 		return nil, err
 	}
-	if err := applyUsers(ctx, p, where, alice, bob); err != nil {
+	if err := in.apply(ctx, p); err != nil {
 		return nil, err
 	}
 	if err := waitCondition(ctx, p, &api.SigningKey{ObjectMeta: shop}, func(k *api.SigningKey) []metav1.Condition { return k.Status.Conditions }); err != nil {
@@ -107,29 +104,6 @@ func startWorkload(ctx context.Context, p *platform, where paths, say func(strin
 	}
 	say("the sidecar is ready on %s, the application behind it on port %d", w.url, pod.Spec.Containers[0].Ports[0].ContainerPort)
 	return w, nil
-}
-
-// applyUsers writes the users Secret, with passwords hashed by our own command.
-func applyUsers(ctx context.Context, p *platform, where paths, users ...user) error {
-	secret := &corev1.Secret{
-		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
-		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "shop-users"},
-		StringData: map[string]string{},
-	}
-	for _, u := range users {
-		command := exec.CommandContext(ctx, where.binary("tokenward"), "hash-password") //nolint:gosec // our own binary
-		command.Stdin, command.Stderr = strings.NewReader(u.Password+"\n"), os.Stderr
-		hash, err := command.Output()
-		if err != nil {
-			return fmt.Errorf("hash a password: %w", err)
-		}
-		entry, err := json.Marshal(map[string]string{"phone": u.Phone, "password": string(bytes.TrimSpace(hash)), "role": u.Role})
-		if err != nil {
-			return err
-		}
-		secret.StringData[u.ID] = string(entry)
-	}
-	return client.IgnoreAlreadyExists(p.Create(ctx, secret))
 }
 
 func indent(text []byte) string {

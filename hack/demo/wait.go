@@ -32,7 +32,7 @@ func until(ctx context.Context, ask func(context.Context) error) error {
 		if err == nil {
 			return nil
 		}
-		if ctx.Err() == nil {
+		if ctx.Err() == nil || last == nil {
 			last = err // what is wrong, rather than that time is up
 		}
 		select {

@@ -5,6 +5,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"strconv"
 	"sync"
@@ -19,9 +20,9 @@ import (
 )
 
 const (
-	// attempts at a call whose connection breaks, and the first pause between them.
-	attempts = 4
-	pause    = 25 * time.Millisecond
+	// tries at a call whose connection breaks, and the first pause between them.
+	tries = 4
+	pause = 25 * time.Millisecond
 	// migrationTimeout is how long a change of the schema may take.
 	migrationTimeout = 5 * time.Minute
 )
@@ -133,8 +134,8 @@ func (d *Database) again(ctx context.Context, attempt func(context.Context) erro
 	}
 	bounded, cancel := context.WithTimeout(ctx, d.config.Timeout)
 	defer cancel()
-	err := errClosed
-	for n := 0; n < attempts && d.ctx.Err() == nil; n++ {
+	var err error = errClosed
+	for n := 0; n < tries && d.ctx.Err() == nil; n++ {
 		if n > 0 && sleep(bounded, pause<<n) != nil {
 			break
 		}
@@ -157,6 +158,9 @@ func (d *Database) again(ctx context.Context, attempt func(context.Context) erro
 func (d *Database) once(ctx context.Context, work func(context.Context, *pgx.Conn) error) error {
 	conn, err := d.pool.Acquire(ctx)
 	if err != nil {
+		if stat := d.pool.Stat(); errors.Is(err, context.DeadlineExceeded) && stat.AcquiredConns() >= stat.MaxConns() {
+			return errBusy
+		}
 		return err
 	}
 	defer conn.Release()

@@ -31,6 +31,12 @@ const (
 	DatabaseMissing Kind = "DatabaseMissing"
 	// PermissionDenied says that the user may not create the schema, or not use it.
 	PermissionDenied Kind = "PermissionDenied"
+	// Busy says that no connection is free: all of the pool's are in use, or the server
+	// takes no more.
+	Busy Kind = "Busy"
+	// SchemaDamaged says that somebody has removed a part of the schema, which the issuer
+	// does not make again beside what is left.
+	SchemaDamaged Kind = "SchemaDamaged"
 	// SchemaNewer says that a newer release has changed the schema.
 	SchemaNewer Kind = "SchemaNewer"
 	// ReadOnly says that the server is a standby, or takes no writes.
@@ -59,9 +65,26 @@ func misconfigured(message string) *Error {
 	return &Error{Kind: Misconfigured, message: message}
 }
 
+// KindOf is what is wrong according to an error of this package: [Unavailable] when it
+// does not say, [Unreachable] for a deadline of the caller's own, and nothing for no
+// error or a cancelled call.
+func KindOf(err error) Kind {
+	switch {
+	case err == nil, errors.Is(err, context.Canceled):
+		return ""
+	case errors.Is(err, context.DeadlineExceeded):
+		return Unreachable
+	}
+	if ours, ok := errors.AsType[*Error](err); ok {
+		return ours.Kind
+	}
+	return Unavailable
+}
+
 var (
 	// errClosed is an outage to the caller: the policy's store was torn down.
-	errClosed = errors.New("session store is closed")
+	errClosed = &Error{Kind: Unavailable, message: "session store is closed"}
+	errBusy   = &Error{Kind: Busy, message: "all connections of the issuer to the PostgreSQL server are in use: it answers too slowly, or there is too much for it to do"}
 	// errStandby is of a server that is no primary.
 	errStandby = errors.New("the server takes no writes")
 )
@@ -73,6 +96,11 @@ const (
 	invalidCatalog         = "3D000"
 	insufficientPrivilege  = "42501"
 	readOnlyTransaction    = "25006"
+	tooManyConnections     = "53300"
+	diskFull               = "53100"
+	undefinedColumn        = "42703"
+	duplicateTable         = "42P07"
+	duplicateColumn        = "42701"
 	undefinedTable         = "42P01"
 	invalidSchema          = "3F000"
 	serializationFailure   = "40001"
@@ -92,8 +120,6 @@ func classify(err error) error {
 	switch {
 	case errors.As(err, &ours):
 		return ours
-	case errors.Is(err, errClosed):
-		return errClosed
 	case errors.As(err, &server):
 		return fromServer(server.Code)
 	case errors.Is(err, errStandby):
@@ -123,6 +149,12 @@ func fromServer(code string) *Error {
 		e.Kind, e.message = PermissionDenied, "the user in url may not create the schema \"tokenward\", or not use it: run CREATE SCHEMA tokenward AUTHORIZATION that user"
 	case readOnlyTransaction:
 		e.Kind, e.message = ReadOnly, "the PostgreSQL server takes no writes; url must lead to the primary"
+	case tooManyConnections:
+		e.Kind, e.message = Busy, "the PostgreSQL server takes no more connections; raise max_connections, or have others use fewer"
+	case undefinedTable, undefinedColumn, invalidSchema, duplicateTable, duplicateColumn:
+		e.Kind, e.message = SchemaDamaged, "a part of the schema \"tokenward\" was removed; restore it, or DROP SCHEMA tokenward CASCADE, after which everybody has to log in again"
+	case diskFull:
+		e.Kind, e.message = Unavailable, "the disk of the PostgreSQL server is full"
 	default:
 		e.Kind, e.message = Unavailable, "the PostgreSQL server cannot answer"
 	}
@@ -149,7 +181,7 @@ func passing(err error) bool {
 	var ours *Error
 	var server *pgconn.PgError
 	switch {
-	case errors.As(err, &ours), errors.Is(err, errClosed), isTLS(err):
+	case errors.As(err, &ours), isTLS(err):
 		return false
 	case errors.As(err, &server):
 		switch server.Code {

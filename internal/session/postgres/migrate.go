@@ -8,12 +8,14 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
 
 // migrationFiles are named by the schema's version that they lead to: 0001_what.sql,
-// 0002_…, without a gap. One that was released is never changed.
+// 0002_…, without a gap. One that was released is never changed. A line "-- oldest: 1"
+// says that a release of schema 1 can go on with what it makes.
 //
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
@@ -46,12 +48,9 @@ func migrations(files fs.FS) ([]string, error) {
 // migrate brings the schema to the version of this release. Any number of processes
 // may do it at once.
 func migrate(ctx context.Context, conn *pgx.Conn, all []string) error {
-	version, err := schemaVersion(ctx, conn)
-	if err != nil || version == len(all) {
+	version, err := usableVersion(ctx, conn, len(all))
+	if err != nil || version >= len(all) {
 		return err
-	}
-	if version > len(all) {
-		return newer(version, len(all))
 	}
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		// A migration may take longer than a statement of every day, and one that waits
@@ -65,12 +64,9 @@ func migrate(ctx context.Context, conn *pgx.Conn, all []string) error {
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(migrationLock)); err != nil {
 			return err
 		}
-		version, err := schemaVersion(ctx, tx)
+		version, err := usableVersion(ctx, tx, len(all))
 		if err != nil {
 			return err
-		}
-		if version > len(all) {
-			return newer(version, len(all))
 		}
 		if version == 0 {
 			if err := createSchema(ctx, tx); err != nil {
@@ -83,6 +79,11 @@ func migrate(ctx context.Context, conn *pgx.Conn, all []string) error {
 			}
 			if _, err := tx.Exec(ctx, "INSERT INTO tokenward.migrations (version) VALUES ($1)", version+1); err != nil {
 				return err
+			}
+			if oldest, found := oldestOf(all[version]); found {
+				if _, err := tx.Exec(ctx, "UPDATE tokenward.migrations SET oldest = $2 WHERE version = $1", version+1, oldest); err != nil {
+					return err
+				}
 			}
 		}
 		return nil
@@ -113,17 +114,39 @@ const (
 		WHERE n.nspname = 'tokenward' AND c.relname = 'migrations')`
 )
 
-// schemaVersion is 0 where there is no schema.
-func schemaVersion(ctx context.Context, from interface {
+// versions are those of the schema, and the oldest that a release must know. The first
+// schema had no column for it, which a row as JSON does not mind.
+const versions = `SELECT coalesce(max(version), 0), coalesce(max(coalesce((to_jsonb(m) ->> 'oldest')::integer, version)), 0)
+	FROM tokenward.migrations AS m`
+
+// usableVersion is the schema's version, 0 where there is none. An error is also that a
+// release which knows as many must leave it alone.
+func usableVersion(ctx context.Context, from interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-},
+}, known int,
 ) (version int, err error) {
 	var exists bool
 	if err := from.QueryRow(ctx, tableExists).Scan(&exists); err != nil || !exists {
 		return 0, err
 	}
-	err = from.QueryRow(ctx, "SELECT coalesce(max(version), 0) FROM tokenward.migrations").Scan(&version)
-	return version, err
+	var oldest int
+	if err := from.QueryRow(ctx, versions).Scan(&version, &oldest); err != nil {
+		return 0, err
+	}
+	if oldest > known {
+		return 0, newer(version, known)
+	}
+	return version, nil
+}
+
+// oldestOf is what a migration says about older releases.
+func oldestOf(migration string) (version int, found bool) {
+	for line := range strings.Lines(migration) {
+		if n, err := fmt.Sscanf(line, "-- oldest: %d", &version); n == 1 && err == nil {
+			return version, true
+		}
+	}
+	return 0, false
 }
 
 func newer(version, known int) *Error {

@@ -4,10 +4,15 @@
 package postgres
 
 import (
+	"context"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tokenward/tokenward/internal/attempts"
+	"github.com/tokenward/tokenward/internal/attempts/countertest"
 	"github.com/tokenward/tokenward/internal/session"
 	"github.com/tokenward/tokenward/internal/session/storetest"
 	"github.com/tokenward/tokenward/internal/testservers"
@@ -44,6 +49,31 @@ func TestStore(t *testing.T) {
 			store := open(tb, config).Store(o.Policy, StoreOptions{MaxSessions: o.MaxSessions, Now: o.Now})
 			tb.Cleanup(func() { _ = store.Close() })
 			return store
+		},
+	})
+	countertest.Run(t, countertest.Backend{
+		Open: func(tb testing.TB, o storetest.Options) attempts.Counter {
+			tb.Helper()
+			config := testConfig(server, database)
+			config.MaxConns = 4
+			store := open(tb, config).Store(o.Policy, StoreOptions{Now: o.Now})
+			tb.Cleanup(func() { _ = store.Close() })
+			return store
+		},
+		Kept: func(tb testing.TB, o storetest.Options) (n int) {
+			tb.Helper()
+			config := testConfig(server, database)
+			config.Now = o.Now
+			d := open(tb, config)
+			if _, err := d.Sweep(tb.Context()); err != nil {
+				tb.Fatal(err)
+			}
+			if err := d.do(tb.Context(), func(ctx context.Context, conn *pgx.Conn) error {
+				return conn.QueryRow(ctx, "SELECT count(*) FROM tokenward.attempts WHERE policy = $1", string(o.Policy)).Scan(&n)
+			}); err != nil {
+				tb.Fatal(err)
+			}
+			return n
 		},
 	})
 }

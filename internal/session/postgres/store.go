@@ -39,7 +39,10 @@ type Store struct {
 	tasks sync.WaitGroup
 }
 
-var _ session.Store = (*Store)(nil)
+var (
+	_ session.Store   = (*Store)(nil)
+	_ session.Revoker = (*Store)(nil)
+)
 
 // Store opens the sessions of a policy. It makes no request itself. [Store.Close] ends
 // it; so does the end of the database.

@@ -6,11 +6,10 @@ package postgres
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/tokenward/tokenward/internal/session"
 )
 
 const (
@@ -22,27 +21,42 @@ const (
 
 // sweepStatement looks at the page of rows after a place in the primary key and
 // removes the dead ones. A row that somebody else works on is left for the next time.
-const sweepStatement = `WITH page AS MATERIALIZED (
-		SELECT policy, id FROM tokenward.sessions WHERE (policy, id) > ($1, $2) ORDER BY policy, id LIMIT $3
+func sweepStatement(table, key, dead string) string {
+	return strings.NewReplacer("TABLE", "tokenward."+table, "KEY", key, "DEAD", dead).Replace(`WITH page AS MATERIALIZED (
+		SELECT policy, KEY FROM TABLE WHERE (policy, KEY) > ($1, $2) ORDER BY policy, KEY LIMIT $3
 	), dead AS (
-		SELECT s.policy, s.id FROM tokenward.sessions AS s JOIN page USING (policy, id)
-		WHERE s.keep_until < $4 FOR UPDATE OF s SKIP LOCKED
+		SELECT t.policy, t.KEY FROM TABLE AS t JOIN page USING (policy, KEY)
+		WHERE DEAD FOR UPDATE OF t SKIP LOCKED
 	), removed AS (
-		DELETE FROM tokenward.sessions AS s USING dead WHERE s.policy = dead.policy AND s.id = dead.id RETURNING 1
+		DELETE FROM TABLE AS t USING dead WHERE t.policy = dead.policy AND t.KEY = dead.KEY RETURNING 1
 	)
-	SELECT policy, id, (SELECT count(*) FROM removed), (SELECT count(*) FROM page)
-	FROM page ORDER BY policy DESC, id DESC LIMIT 1`
+	SELECT policy, KEY, (SELECT count(*) FROM removed), (SELECT count(*) FROM page)
+	FROM page ORDER BY policy DESC, KEY DESC LIMIT 1`)
+}
+
+var (
+	sweepSessions = sweepStatement("sessions", "id", "t.keep_until < $4")
+	sweepAttempts = sweepStatement("attempts", "key", "t.whole <= $4")
+)
 
 // Sweep removes the sessions of all policies, also of those that are gone, that can
-// neither be refreshed nor have a token alive. It returns how many it removed.
+// neither be refreshed nor have a token alive, and returns how many it removed. It also
+// forgets attempts whose allowance is whole again.
 func (d *Database) Sweep(ctx context.Context) (removed int, err error) {
-	var policy session.PolicyID
-	var id session.ID
+	now := d.config.Now()
+	removed, err = d.sweep(ctx, sweepSessions, now)
+	if err == nil {
+		_, err = d.sweep(ctx, sweepAttempts, now.UnixMilli())
+	}
+	return removed, err
+}
+
+func (d *Database) sweep(ctx context.Context, statement string, now any) (removed int, err error) {
+	policy, key := "", ""
 	for {
 		var dead, seen int
 		err := d.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-			err := conn.QueryRow(ctx, sweepStatement, string(policy), string(id), sweepPage, d.config.Now()).
-				Scan((*string)(&policy), (*string)(&id), &dead, &seen)
+			err := conn.QueryRow(ctx, statement, policy, key, sweepPage, now).Scan(&policy, &key, &dead, &seen)
 			if errors.Is(err, pgx.ErrNoRows) {
 				return nil // the end
 			}

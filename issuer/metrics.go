@@ -23,6 +23,7 @@ type issuerMetrics struct {
 	streams     prometheus.Gauge
 	callers     *prometheus.CounterVec
 	storeFailed *prometheus.CounterVec
+	limited     *prometheus.CounterVec
 	hashTime    prometheus.Histogram
 	hashWaiting prometheus.Gauge
 	hashRefused prometheus.Counter
@@ -52,6 +53,10 @@ func newMetrics(registry prometheus.Registerer) (*issuerMetrics, error) {
 			Name: "tokenward_issuer_store_failures_total",
 			Help: "Operations that a session store could not do.",
 		}, []string{"operation"}),
+		limited: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tokenward_issuer_logins_limited_total",
+			Help: "Logins that were refused because too many had failed: of the account, of the client's address, or of the subject under several names.",
+		}, []string{"allowance"}),
 		hashTime: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "tokenward_issuer_password_hash_duration_seconds",
 			Help:    "Time to compute one password hash, without waiting.",
@@ -67,7 +72,7 @@ func newMetrics(registry prometheus.Registerer) (*issuerMetrics, error) {
 		}),
 		stores: newStoreMetrics(),
 	}
-	for _, c := range []prometheus.Collector{m.stores, m.calls, m.callTime, m.streams, m.callers, m.storeFailed, m.hashTime, m.hashWaiting, m.hashRefused} {
+	for _, c := range []prometheus.Collector{m.stores, m.calls, m.callTime, m.streams, m.callers, m.storeFailed, m.limited, m.hashTime, m.hashWaiting, m.hashRefused} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}
@@ -94,6 +99,9 @@ func (m *issuerMetrics) begin() {
 	for _, operation := range exchange.Operations() {
 		m.storeFailed.WithLabelValues(string(operation))
 	}
+	for _, allowance := range exchange.Allowances() {
+		m.limited.WithLabelValues(string(allowance))
+	}
 }
 
 // CallDone implements [api.Observer].
@@ -115,6 +123,11 @@ func (m *issuerMetrics) CallerDone(outcome caller.Outcome) {
 // StoreFailed implements [exchange.Observer].
 func (m *issuerMetrics) StoreFailed(operation exchange.Operation) {
 	m.storeFailed.WithLabelValues(string(operation)).Inc()
+}
+
+// LoginLimited implements [exchange.Observer].
+func (m *issuerMetrics) LoginLimited(allowance exchange.Allowance) {
+	m.limited.WithLabelValues(string(allowance)).Inc()
 }
 
 // HashWaiting implements password.Observer.

@@ -28,12 +28,20 @@ type Source interface {
 	// Errors: [ErrNoUser], [*InvalidFieldsError], [ErrBusy].
 	//
 	// No such user, wrong credentials and a disabled user are one error after one
-	// amount of work, so that the answer tells nobody which users exist.
+	// amount of work, so that the answer tells nobody which users exist. A source that
+	// knows which user it was about says so by [NoUser].
 	Authenticate(ctx context.Context, fields map[string]string) (User, error)
 
 	// Lookup finds a user who has logged in before. Errors: [ErrNoUser] for a user
 	// who was removed, [ErrDisabled].
 	Lookup(ctx context.Context, subject string) (User, error)
+}
+
+// FieldChecker is a [Source] that can say without any work whether a login presents
+// what it asks for. Authenticate checks the same.
+type FieldChecker interface {
+	// CheckFields returns nil or an [*InvalidFieldsError].
+	CheckFields(fields map[string]string) error
 }
 
 // User is what a source tells about a user.

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -46,6 +47,7 @@ type stub struct {
 
 	mu       sync.Mutex
 	outcomes []string
+	from     []netip.Addr
 	log      strings.Builder
 	expires  time.Time
 }
@@ -70,7 +72,10 @@ func (s *stub) Policy(namespace, name string) (*exchange.Policy, error) {
 	return s.policy, nil
 }
 
-func (s *stub) Login(_ context.Context, _ *exchange.Policy, fields map[string]string) (exchange.Token, error) {
+func (s *stub) Login(_ context.Context, _ *exchange.Policy, fields map[string]string, from netip.Addr) (exchange.Token, error) {
+	s.mu.Lock()
+	s.from = append(s.from, from)
+	s.mu.Unlock()
 	return s.login(fields)
 }
 

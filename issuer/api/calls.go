@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/netip"
 
 	"github.com/tokenward/tokenward/internal/protocol"
 	"github.com/tokenward/tokenward/issuer/exchange"
@@ -17,11 +18,25 @@ func (h *handler) login(w http.ResponseWriter, r *http.Request, s *scope) (strin
 	if err != nil {
 		return "", err
 	}
-	got, err := h.Exchange.Login(r.Context(), s.policy, fields)
+	got, err := h.Exchange.Login(r.Context(), s.policy, fields, clientAddress(r))
 	if err != nil {
 		return "", err
 	}
 	return h.answer(w, s, got)
+}
+
+// clientAddress is what the sidecar says that its client's is. It is the word of an
+// authenticated pod, and good for limits only.
+func clientAddress(r *http.Request) netip.Addr {
+	said := r.Header.Values(protocol.ClientAddressHeader)
+	if len(said) != 1 {
+		return netip.Addr{}
+	}
+	address, err := netip.ParseAddr(said[0])
+	if err != nil {
+		return netip.Addr{}
+	}
+	return address
 }
 
 func (h *handler) refresh(w http.ResponseWriter, r *http.Request, s *scope) (string, error) {

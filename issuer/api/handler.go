@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"time"
 
@@ -35,7 +36,8 @@ type Policies interface {
 
 // Exchange does the work.
 type Exchange interface {
-	Login(ctx context.Context, p *exchange.Policy, fields map[string]string) (exchange.Token, error)
+	// Login: from is the client's address, the zero value when the sidecar did not say.
+	Login(ctx context.Context, p *exchange.Policy, fields map[string]string, from netip.Addr) (exchange.Token, error)
 	Refresh(ctx context.Context, p *exchange.Policy, raw string) (exchange.Token, error)
 	Logout(ctx context.Context, p *exchange.Policy, raw string) error
 }

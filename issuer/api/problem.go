@@ -33,6 +33,9 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error, s *s
 	return string(refused.Reason)
 }
 
+// wholeSeconds rounds up: who comes back any sooner is refused again.
+func wholeSeconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
+
 func isOver(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
@@ -51,7 +54,7 @@ func writeProblem(w http.ResponseWriter, refused *refusal.Error, denial int) {
 	header.Set("Content-Type", protocol.ProblemContentType)
 	header.Set("Cache-Control", "no-store")
 	if refused.RetryAfter > 0 {
-		header.Set("Retry-After", strconv.FormatInt(int64(refused.RetryAfter/time.Second), 10))
+		header.Set("Retry-After", strconv.FormatInt(wholeSeconds(refused.RetryAfter), 10))
 	}
 	body, err := json.Marshal(protocol.NewProblem(status, refused.Reason, refused.Detail))
 	if err != nil {

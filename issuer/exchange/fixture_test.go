@@ -6,6 +6,7 @@ package exchange_test
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,6 +21,9 @@ import (
 )
 
 var start = time.Unix(1_800_000_000, 0).UTC()
+
+// client is where logins come from.
+var client = netip.MustParseAddr("192.0.2.7")
 
 const (
 	ttl    = 5 * time.Minute
@@ -134,9 +138,20 @@ func (s *spy) Swap(ctx context.Context, next session.Session) (session.Session, 
 	return stored, err
 }
 
-type observer struct{ failures atomic.Int32 }
+type observer struct {
+	failures atomic.Int32
+
+	mu      sync.Mutex
+	limited []exchange.Allowance
+}
 
 func (o *observer) StoreFailed(exchange.Operation) { o.failures.Add(1) }
+
+func (o *observer) LoginLimited(by exchange.Allowance) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.limited = append(o.limited, by)
+}
 
 // fixture is a policy and a number of issuers that share its sessions.
 type fixture struct {
@@ -194,7 +209,7 @@ func (f *fixture) expire() { f.pass(ttl + leeway + time.Second) }
 
 func (f *fixture) login(tb testing.TB) exchange.Token {
 	tb.Helper()
-	got, err := f.issuers[0].Login(tb.Context(), f.policy, map[string]string{"id": "alice", "password": "right"})
+	got, err := f.issuers[0].Login(tb.Context(), f.policy, map[string]string{"id": "alice", "password": "right"}, client)
 	if err != nil {
 		tb.Fatal(err)
 	}

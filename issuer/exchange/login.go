@@ -7,7 +7,9 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tokenward/tokenward/internal/session"
@@ -17,12 +19,55 @@ import (
 )
 
 // Login makes a session for the user whom the fields prove to be there, and its
-// first token.
-func (s *Service) Login(ctx context.Context, p *Policy, fields map[string]string) (Token, error) {
+// first token. From is the address of the client, the zero value when nobody knows.
+//
+// A login that fails costs one attempt of each of its allowances (see [Allowance]);
+// one that succeeds, that presents wrong fields, or about which nothing could be found
+// out costs nothing. While the login is under way it holds all of them, so that of many
+// at once no more are looked at than the limits allow.
+func (s *Service) Login(ctx context.Context, p *Policy, fields map[string]string, from netip.Addr) (Token, error) {
+	if source, ok := p.Users.(users.FieldChecker); ok {
+		if err := source.CheckFields(fields); err != nil {
+			return Token{}, loginError(err)
+		}
+	}
+	taken := p.guesses(fields, from)
+	if err := s.take(ctx, p, taken...); err != nil {
+		return Token{}, err
+	}
 	user, err := p.Users.Authenticate(ctx, fields)
+	if err != nil && !errors.Is(err, users.ErrNoUser) {
+		s.giveBack(ctx, p, taken...)
+		return Token{}, loginError(err)
+	}
+	last := p.guessed(fields, user, err)
+	if refused := s.takeLast(ctx, p, last, taken); refused != nil {
+		return Token{}, refused
+	}
 	if err != nil {
 		return Token{}, loginError(err)
 	}
+	var returning sync.WaitGroup
+	returning.Go(func() { s.giveBack(ctx, p, append(taken, last)...) })
+	defer returning.Wait()
+	return s.begin(ctx, p, user)
+}
+
+// takeLast takes the attempt of the subject. From the moment that the source has
+// spoken all goes the same way whatever it has said: a caller that has gone, or an
+// allowance that is used up, must not make right credentials cost less than wrong ones.
+func (s *Service) takeLast(ctx context.Context, p *Policy, last attempt, taken []attempt) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), countTimeout)
+	defer cancel()
+	err := s.take(ctx, p, last)
+	if err != nil && refusal.Of(err).Reason != token.RateLimited {
+		s.giveBack(ctx, p, taken...)
+	}
+	return err
+}
+
+// begin makes the session.
+func (s *Service) begin(ctx context.Context, p *Policy, user users.User) (Token, error) {
 	claims, err := p.claimsOf(user)
 	if err != nil {
 		return Token{}, err

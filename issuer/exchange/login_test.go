@@ -66,7 +66,7 @@ func TestALoginIsRefused(t *testing.T) {
 			if test.break_ != nil {
 				test.break_(f)
 			}
-			got, err := f.issuers[0].Login(t.Context(), f.policy, test.fields)
+			got, err := f.issuers[0].Login(t.Context(), f.policy, test.fields, client)
 			wantReason(t, err, test.reason, test.status)
 			if got.Raw != "" {
 				t.Error("there is a token all the same")
@@ -80,7 +80,7 @@ func TestALoginIsRefused(t *testing.T) {
 
 func TestAnInvalidLoginNamesTheFieldsAndNoValues(t *testing.T) {
 	f := newFixture(t, token.EdDSA, 1)
-	_, err := f.issuers[0].Login(t.Context(), f.policy, map[string]string{"id": "alice", "pass": "hunter2", "hunter2 is my password": "x"})
+	_, err := f.issuers[0].Login(t.Context(), f.policy, map[string]string{"id": "alice", "pass": "hunter2", "hunter2 is my password": "x"}, client)
 	detail := refusal.Of(err).Detail
 	for _, want := range []string{"missing: password", `"pass"`, "a field whose name is not plain", "present exactly id, password"} {
 		if !strings.Contains(detail, want) {
@@ -104,7 +104,7 @@ func TestAFullStoreRefusesTheLogin(t *testing.T) {
 	f := newFixture(t, token.EdDSA, 1)
 	f.store.Store = memory.New("policy-uid", memory.Options{MaxSessions: 1, Now: f.now})
 	f.login(t)
-	_, err := f.issuers[0].Login(t.Context(), f.policy, map[string]string{"id": "alice", "password": "right"})
+	_, err := f.issuers[0].Login(t.Context(), f.policy, map[string]string{"id": "alice", "password": "right"}, client)
 	wantReason(t, err, token.StoreFull, 503)
 	if refusal.Of(err).RetryAfter == 0 || f.observer.failures.Load() != 0 {
 		t.Errorf("retry after %v, %d failures counted", refusal.Of(err).RetryAfter, f.observer.failures.Load())

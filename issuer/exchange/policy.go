@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/tokenward/tokenward/internal/attempts"
 	"github.com/tokenward/tokenward/internal/session"
 	"github.com/tokenward/tokenward/internal/token"
 	"github.com/tokenward/tokenward/internal/users"
@@ -39,6 +40,11 @@ type Policy struct {
 	Keys     Keys
 	Users    users.Source
 	Sessions session.Store
+
+	// Attempts counts failed logins for the issuers that share Sessions; nil counts and
+	// limits nothing. PerAccount is also the limit of each subject.
+	Attempts               attempts.Counter
+	PerAccount, PerAddress attempts.Limit
 }
 
 // ClaimMapping copies a user attribute into a claim.

@@ -33,16 +33,21 @@ const (
 	Load   Operation = "load"
 	Swap   Operation = "swap"
 	Watch  Operation = "watch"
+	// Take and GiveBack count attempts to log in.
+	Take     Operation = "take"
+	GiveBack Operation = "give_back"
 )
 
 // Operations lists every operation.
-func Operations() []Operation { return []Operation{Create, Load, Swap, Watch} }
+func Operations() []Operation { return []Operation{Create, Load, Swap, Watch, Take, GiveBack} }
 
 // Observer is told what goes wrong below the answers.
 type Observer interface {
 	// StoreFailed is called when a store could not do its work; a full store, a lost
 	// swap and an unknown session are no failures.
 	StoreFailed(Operation)
+	// LoginLimited is called for each login that was refused because of what failed before.
+	LoginLimited(Allowance)
 }
 
 // How a token came to be.
@@ -72,14 +77,15 @@ type Token struct {
 	Session session.ID
 }
 
-// Service does logins, refreshes and logouts. All its state is in the session
-// stores. Its errors are *refusal.Error, or the context's own. It is safe for
+// Service does logins, refreshes and logouts. All its state that matters is in the
+// session stores. Its errors are *refusal.Error, or the context's own. It is safe for
 // concurrent use.
 type Service struct {
 	now        func() time.Time
 	newTokenID func() string
 	observer   Observer
 	refreshes  flight.Group[refreshKey, Token]
+	usedUp     usedUp
 }
 
 // refreshKey is what two refreshes have in common that get one answer.

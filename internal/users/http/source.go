@@ -46,7 +46,10 @@ type seen struct {
 	at  time.Time
 }
 
-var _ users.Source = (*Source)(nil)
+var (
+	_ users.Source       = (*Source)(nil)
+	_ users.FieldChecker = (*Source)(nil)
+)
 
 // question is the body of a request.
 type question struct {
@@ -62,7 +65,7 @@ const (
 
 // Authenticate implements [users.Source].
 func (s *Source) Authenticate(ctx context.Context, fields map[string]string) (users.User, error) {
-	if err := users.CheckFields(fields, s.fields); err != nil {
+	if err := s.CheckFields(fields); err != nil {
 		return users.User{}, err
 	}
 	for _, value := range fields {
@@ -77,9 +80,14 @@ func (s *Source) Authenticate(ctx context.Context, fields map[string]string) (us
 		return users.User{}, s.remember(err)
 	}
 	if user.Disabled {
-		return users.User{}, users.ErrNoUser
+		return users.User{}, users.NoUser(user.Subject)
 	}
 	return user, nil
+}
+
+// CheckFields implements [users.FieldChecker].
+func (s *Source) CheckFields(fields map[string]string) error {
+	return users.CheckFields(fields, s.fields)
 }
 
 // Lookup implements [users.Source].

@@ -60,7 +60,10 @@ type Source struct {
 	reads flight.Group[struct{}, *answer]
 }
 
-var _ users.Source = (*Source)(nil)
+var (
+	_ users.Source       = (*Source)(nil)
+	_ users.FieldChecker = (*Source)(nil)
+)
 
 // answer of the Reader, good or not. Failures are remembered as well, so that an
 // API server in trouble is not asked more often than a healthy one.
@@ -84,7 +87,7 @@ func New(options Options) *Source {
 // checked against something, and as many hashes were computed as for a user of the
 // most common kind.
 func (s *Source) Authenticate(ctx context.Context, fields map[string]string) (users.User, error) {
-	if err := users.CheckFields(fields, s.fields); err != nil {
+	if err := s.CheckFields(fields); err != nil {
 		return users.User{}, err
 	}
 	directory, err := s.directory(ctx)
@@ -106,10 +109,18 @@ func (s *Source) Authenticate(ctx context.Context, fields map[string]string) (us
 		}
 		proven = proven && matches // no early end: the work must not tell which field was wrong
 	}
-	if !ok || !proven || e.disabled {
+	switch {
+	case !ok:
 		return users.User{}, users.ErrNoUser
+	case !proven, e.disabled:
+		return users.User{}, users.NoUser(subject)
 	}
 	return users.User{Subject: subject, Attributes: maps.Clone(e.attributes)}, nil
+}
+
+// CheckFields implements [users.FieldChecker].
+func (s *Source) CheckFields(fields map[string]string) error {
+	return users.CheckFields(fields, s.fields)
 }
 
 func (s *Source) check(ctx context.Context, p proof, presented string) (bool, error) {

@@ -50,7 +50,10 @@ type seen struct {
 	at  time.Time
 }
 
-var _ users.Source = (*Source)(nil)
+var (
+	_ users.Source       = (*Source)(nil)
+	_ users.FieldChecker = (*Source)(nil)
+)
 
 // New makes a source. It does not connect yet. An error is a mistake in the options:
 // it begins with the option's name in the policy and quotes nothing of the DSN. One in
@@ -107,7 +110,7 @@ func (s *Source) Close() {
 // Authenticate implements [users.Source]. With a password exactly one hash is computed,
 // whatever the query has found.
 func (s *Source) Authenticate(ctx context.Context, fields map[string]string) (users.User, error) {
-	if err := users.CheckFields(fields, s.fields); err != nil {
+	if err := s.CheckFields(fields); err != nil {
 		return users.User{}, err
 	}
 	found, err := s.find(ctx, fields)
@@ -118,10 +121,18 @@ func (s *Source) Authenticate(ctx context.Context, fields map[string]string) (us
 	if err != nil {
 		return users.User{}, err
 	}
-	if found == nil || !proven || found.disabled {
+	switch {
+	case found == nil:
 		return users.User{}, users.ErrNoUser
+	case !proven, found.disabled:
+		return users.User{}, users.NoUser(found.subject)
 	}
 	return users.User{Subject: found.subject, Attributes: found.attributes}, nil
+}
+
+// CheckFields implements [users.FieldChecker].
+func (s *Source) CheckFields(fields map[string]string) error {
+	return users.CheckFields(fields, s.fields)
 }
 
 // find runs the query of a login. It returns nil when there is no such user.

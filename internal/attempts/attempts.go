@@ -34,6 +34,7 @@ const Skew = time.Minute
 // left. The moment stays as it was then, but for one that cannot be: whoever keeps the
 // moments keeps next in either case.
 func (l Limit) Take(whole, now time.Time) (next time.Time, wait time.Duration) {
+	now = now.Truncate(time.Millisecond)
 	usedUp := now.Add(time.Duration(l.Burst) * l.Interval)
 	switch {
 	case whole.Before(now):

@@ -18,8 +18,11 @@ import (
 )
 
 // shardName is the ConfigMap of a shard.
-func shardName(policy session.PolicyID, shard int) string {
-	return fmt.Sprintf("sessions-%s-%d", policy, shard)
+func (s *Store) shardName(shard int) string {
+	if shard == s.attemptsShard() {
+		return fmt.Sprintf("attempts-%s", s.config.Policy)
+	}
+	return fmt.Sprintf("sessions-%s-%d", s.config.Policy, shard)
 }
 
 // locate says where a session is kept.
@@ -43,7 +46,8 @@ type content struct {
 // entry is one value of a shard, with what is in it.
 type entry struct {
 	sealed []byte
-	record *record // nil with an err
+	record *record // nil with an err, and in the shard of attempts
+	table  table   // of the shard of attempts
 	err    error   // errKeyUnknown, errNewerFormat or errTampered
 }
 
@@ -67,7 +71,11 @@ func (s *Store) parse(shard int, object *corev1.ConfigMap, before *content) *con
 			}
 		}
 		e := &entry{sealed: sealed}
-		e.record, e.err = s.openRecord(place{policy: string(s.config.Policy), shard: shard, key: key}, sealed)
+		if at := (place{policy: string(s.config.Policy), shard: shard, key: key}); shard == s.attemptsShard() {
+			e.table, e.err = s.openTable(at, sealed)
+		} else {
+			e.record, e.err = s.openRecord(at, sealed)
+		}
 		c.unreadable = c.unreadable || e.err != nil
 		c.entries[key] = e
 	}

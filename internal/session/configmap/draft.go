@@ -7,6 +7,7 @@ import (
 	"maps"
 	"time"
 
+	"github.com/tokenward/tokenward/internal/attempts"
 	"github.com/tokenward/tokenward/internal/session"
 )
 
@@ -25,6 +26,12 @@ type operation struct {
 	// next is the session to create or to swap in; version is what it becomes.
 	next    session.Session
 	version string
+	// which sessions to revoke, and as what.
+	which session.Selection
+	as    session.Revocation
+	// digest and limit of what is tried.
+	digest digest
+	limit  attempts.Limit
 	// abandoned is closed when the caller has gone.
 	abandoned <-chan struct{}
 	result    chan result // takes one
@@ -35,12 +42,19 @@ type kind int
 const (
 	create kind = iota
 	swap
-	// collect only removes dead sessions, as every write does.
+	// revokeWhere is of every session of a shard.
+	revokeWhere
+	// take and giveBack are of the shard of attempts.
+	take
+	giveBack
+	// collect only removes what is dead, as every write does.
 	collect
 )
 
 type result struct {
 	session session.Session
+	revoked int
+	wait    time.Duration
 	err     error
 }
 
@@ -53,6 +67,8 @@ type draft struct {
 	created int
 	results []result
 	changed bool
+	// sequence is the last one of the shard's revocations; 0 before it was looked for.
+	sequence int64
 	// refused: some result is an error, which an outdated base may be the cause of.
 	refused bool
 }
@@ -76,6 +92,9 @@ func (s *Store) apply(base *content, batch []*operation, full bool, now time.Tim
 			r.err = s.applyCreate(d, op, full)
 		case swap:
 			r.session, r.err = s.applySwap(d, op, full, now)
+		case revokeWhere:
+			r.revoked, r.err = s.applyRevokeWhere(d, op, now)
+		case take, giveBack: // never of a shard of sessions
 		case collect:
 			d.changed = d.changed || removed
 		}
@@ -161,11 +180,13 @@ func (s *Store) put(d *draft, at place, r *record, limit int) bool {
 // nextSequence is the time in milliseconds, but always beyond what the shard has seen:
 // also after its clock, or the whole cluster, was set back.
 func (d *draft) nextSequence(now time.Time) int64 {
-	next := now.UnixMilli()
-	for _, e := range d.entries {
-		if e.err == nil && e.record.sequence >= next {
-			next = e.record.sequence + 1
+	if d.sequence == 0 {
+		for _, e := range d.entries {
+			if e.err == nil {
+				d.sequence = max(d.sequence, e.record.sequence)
+			}
 		}
 	}
-	return next
+	d.sequence = max(d.sequence+1, now.UnixMilli())
+	return d.sequence
 }

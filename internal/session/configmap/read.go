@@ -103,7 +103,7 @@ func (r *shardReader) get(known *content) (*content, error) {
 	s := r.store
 	ctx, cancel := context.WithTimeout(s.ctx, requestTimeout)
 	defer cancel()
-	key := client.ObjectKey{Namespace: s.config.Namespace, Name: shardName(s.config.Policy, r.shard)}
+	key := client.ObjectKey{Namespace: s.config.Namespace, Name: s.shardName(r.shard)}
 	if known != nil && known.object != nil && !known.unreadable {
 		version, err := r.version(ctx, key)
 		if err != nil {
@@ -161,14 +161,18 @@ func (r *shardReader) learn(c *content, written bool) {
 		// Its creates must not be counted a second time as pending: near the limit, others
 		// would be refused although there is room.
 		ours := c.object != nil && c.object.Annotations[writerAnnotation] == r.store.instance
-		r.store.quota.set(r.shard, len(c.entries), written || ours)
+		sessions := len(c.entries)
+		if r.shard == r.store.attemptsShard() {
+			sessions = 0
+		}
+		r.store.quota.set(r.shard, sessions, written || ours)
 	}
 }
 
 // live counts the sessions that are not dead at now.
 func (r *shardReader) live(now time.Time) int {
 	known := r.newest.Load()
-	if known == nil {
+	if known == nil || r.shard == r.store.attemptsShard() {
 		return 0
 	}
 	sessions := 0
@@ -178,4 +182,18 @@ func (r *shardReader) live(now time.Time) int {
 		}
 	}
 	return sessions
+}
+
+// dirty reports whether something dead is there to be removed.
+func (r *shardReader) dirty(now time.Time) bool {
+	known := r.newest.Load()
+	if known == nil {
+		return false
+	}
+	for _, e := range known.entries {
+		if e.err == nil && (e.record != nil && e.record.dead(now) || e.table.dead(now) > 0) {
+			return true
+		}
+	}
+	return false
 }

@@ -26,7 +26,7 @@ func shardOf(tb testing.TB, store *Store, id session.ID) (*corev1.ConfigMap, pla
 	tb.Helper()
 	at := locate(store.config.Policy, store.config.Shards, id)
 	cm := &corev1.ConfigMap{}
-	key := client.ObjectKey{Namespace: testNamespace, Name: shardName(store.config.Policy, at.shard)}
+	key := client.ObjectKey{Namespace: testNamespace, Name: store.shardName(at.shard)}
 	if err := store.config.Client.Get(tb.Context(), key, cm); err != nil {
 		tb.Fatal(err)
 	}

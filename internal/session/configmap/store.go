@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tokenward/tokenward/internal/attempts"
 	"github.com/tokenward/tokenward/internal/session"
 )
 
@@ -39,7 +40,11 @@ type Store struct {
 	tasks sync.WaitGroup
 }
 
-var _ session.Store = (*Store)(nil)
+var (
+	_ session.Store    = (*Store)(nil)
+	_ session.Revoker  = (*Store)(nil)
+	_ attempts.Counter = (*Store)(nil)
+)
 
 type stats struct {
 	reads, writes, conflicts, unreadable atomic.Int64
@@ -72,13 +77,16 @@ func New(config Config) (*Store, error) {
 		readPace: newPace(readsPerSecond, readBurst),
 		feed:     newFeed(config.Shards),
 
-		unreadable: make([]map[string]string, config.Shards),
+		unreadable: make([]map[string]string, config.Shards+1),
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
-	s.quota = newQuota(config.MaxSessions, config.Shards, config.Now, func(shard int, now time.Time) int { return s.readers[shard].live(now) })
-	for shard := range config.Shards {
+	s.quota = newQuota(config.MaxSessions, config.Shards+1, config.Now, func(shard int, now time.Time) int { return s.readers[shard].live(now) })
+	for shard := range config.Shards + 1 {
 		r := &shardReader{store: s, shard: shard, wake: make(chan struct{}, 1)}
 		w := &shardWriter{store: s, shard: shard, reader: r, wake: make(chan struct{}, 1)}
+		if shard == s.attemptsShard() {
+			w.pace = newPace(config.WritesPerSecond*attemptsShare, attemptsBurst)
+		}
 		s.readers, s.writers = append(s.readers, r), append(s.writers, w)
 		s.tasks.Go(r.run)
 		s.tasks.Go(w.run)
@@ -112,8 +120,7 @@ func (s *Store) Create(ctx context.Context, created session.Session) error {
 	if err := s.awaitSync(ctx); err != nil {
 		return err
 	}
-	_, err := s.do(ctx, s.operation(create, created))
-	return err
+	return s.do(ctx, s.operation(create, created)).err
 }
 
 // Load is [session.Store.Load].
@@ -138,7 +145,8 @@ func (s *Store) Swap(ctx context.Context, next session.Session) (session.Session
 	if next.Policy != s.config.Policy {
 		return session.Session{}, fmt.Errorf("swap session: it is of policy %q, the store of %q", next.Policy, s.config.Policy)
 	}
-	return s.do(ctx, s.operation(swap, next))
+	r := s.do(ctx, s.operation(swap, next))
+	return r.session, r.err
 }
 
 func (s *Store) operation(kind kind, next session.Session) *operation {
@@ -207,16 +215,15 @@ func (s *Store) awaitSync(ctx context.Context) error {
 	}
 }
 
-// Sweep removes the dead sessions of every shard that has any. A shard that is
-// written loses them anyway.
+// Sweep removes the dead sessions, and the attempts that count no more, of every shard
+// that has any. A shard that is written loses them anyway.
 func (s *Store) Sweep(ctx context.Context) error {
 	var failed []error
 	for shard, r := range s.readers {
-		known := r.newest.Load()
-		if known == nil || r.live(s.config.Now()) == len(known.entries) {
+		if !r.dirty(s.config.Now()) {
 			continue
 		}
-		if _, err := s.do(ctx, &operation{kind: collect, at: place{shard: shard}}); err != nil {
+		if err := s.do(ctx, &operation{kind: collect, at: place{shard: shard}}).err; err != nil {
 			failed = append(failed, err)
 		}
 	}

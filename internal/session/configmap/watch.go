@@ -92,6 +92,9 @@ func (s watched) Add(object any) error {
 	s.observe(shard, cm)
 	if writer := cm.Annotations[writerAnnotation]; writer != "" && writer != s.instance {
 		s.pace.saw(writer, time.Now())
+		if shard == s.attemptsShard() {
+			s.writers[shard].pace.saw(writer, time.Now())
+		}
 	}
 	return nil
 }
@@ -111,7 +114,7 @@ func (s watched) Delete(object any) error {
 
 // Replace takes all shards there are, at the start and after the watch was lost.
 func (s watched) Replace(objects []any, _ string) error {
-	found := make([]*corev1.ConfigMap, s.config.Shards)
+	found := make([]*corev1.ConfigMap, len(s.readers))
 	for _, object := range objects {
 		if cm, ok := object.(*corev1.ConfigMap); ok {
 			if shard, ours := s.shardOf(cm); ours {
@@ -130,8 +133,8 @@ func (s watched) Replace(objects []any, _ string) error {
 func (s watched) Resync() error { return nil }
 
 func (s *Store) shardOf(cm *corev1.ConfigMap) (int, bool) {
-	for shard := range s.config.Shards {
-		if cm.Name == shardName(s.config.Policy, shard) {
+	for shard := range s.readers {
+		if cm.Name == s.shardName(shard) {
 			return shard, true
 		}
 	}
@@ -145,7 +148,9 @@ func (s *Store) observe(shard int, cm *corev1.ConfigMap) {
 	c := s.parse(shard, cm, before)
 	s.reportUnreadable(shard, c)
 	reader.learn(c, false)
-	s.feed.update(shard, c)
+	if shard != s.attemptsShard() {
+		s.feed.update(shard, c)
+	}
 }
 
 // reportUnreadable counts the records that do not open, and logs each once. Only the
@@ -158,8 +163,11 @@ func (s *Store) reportUnreadable(shard int, c *content) {
 		}
 		now[key] = string(e.sealed)
 		if was, known := before[key]; !known || was != now[key] {
-			s.config.Log.Error(e.err, "cannot read a session record, it is kept as it is",
-				"shard", shardName(s.config.Policy, shard), "key", key)
+			message := "cannot read a session record, it is kept as it is"
+			if shard == s.attemptsShard() {
+				message = "cannot read the counted attempts, they start anew"
+			}
+			s.config.Log.Error(e.err, message, "shard", s.shardName(shard), "key", key)
 		}
 	}
 	s.stats.unreadable.Add(int64(len(now) - len(before)))

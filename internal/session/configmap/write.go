@@ -16,16 +16,17 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-
-	"github.com/tokenward/tokenward/internal/session"
 )
 
 const (
 	// requestTimeout bounds one request to the API server.
 	requestTimeout = 10 * time.Second
-	// attempts is how often a batch is tried before its callers are told that the
-	// store cannot be written.
-	attempts = 10
+	// tries is how often a batch is tried before its callers are told that the store
+	// cannot be written.
+	tries = 10
+	// conflicts is how often a batch may lose against another instance beyond that. Each
+	// time that one has come forward, so waiting is worth more than giving up.
+	conflicts = 64
 	// retryAfter grows with each attempt that failed other than by a conflict.
 	retryAfter = 25 * time.Millisecond
 )
@@ -35,6 +36,8 @@ type shardWriter struct {
 	store  *Store
 	shard  int
 	reader *shardReader
+	// pace is the writer's own beside the store's; nil is none.
+	pace *pace
 
 	mu      sync.Mutex
 	pending []*operation
@@ -70,13 +73,24 @@ func (w *shardWriter) run() {
 			return
 		}
 		// Waiting for a place in the pace is gathering, too.
-		if w.store.pace.wait(ctx) != nil || sleep(ctx, w.store.config.Gather) != nil {
+		if w.wait(ctx) != nil || sleep(ctx, w.store.config.Gather) != nil {
 			return
 		}
 		if !w.commit(ctx, w.take()) {
 			w.store.pace.unused()
 		}
 	}
+}
+
+// wait waits for the place of one write. A place in the writer's own pace is not given
+// back: it bounds the reads, too, that come to no write.
+func (w *shardWriter) wait(ctx context.Context) error {
+	if w.pace != nil {
+		if err := w.pace.wait(ctx); err != nil {
+			return err
+		}
+	}
+	return w.store.pace.wait(ctx)
 }
 
 // commit brings a batch to its end and answers it. It reports whether it used the
@@ -86,8 +100,9 @@ func (w *shardWriter) commit(ctx context.Context, batch []*operation) (used bool
 	defer s.quota.drop(w.shard)
 	base, current, full := w.reader.newest.Load(), false, false
 	var err error
-	for attempt := 0; attempt < attempts && ctx.Err() == nil; attempt++ {
-		if attempt > 0 && s.pace.wait(ctx) != nil {
+	lost := 0
+	for attempt := 0; attempt < tries && ctx.Err() == nil; attempt++ {
+		if attempt+lost > 0 && w.wait(ctx) != nil {
 			return used
 		}
 		if batch = alive(batch); len(batch) == 0 {
@@ -125,13 +140,16 @@ func (w *shardWriter) commit(ctx context.Context, batch []*operation) (used bool
 		base, current = nil, false
 		switch {
 		case errors.Is(err, ErrPolicyGone):
-			attempt = attempts
+			attempt = tries
 		case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err), apierrors.IsNotFound(err):
 			s.stats.conflicts.Add(1)
+			if lost++; lost <= conflicts {
+				attempt--
+			}
 		case apierrors.IsRequestEntityTooLargeError(err), apierrors.HasStatusCause(err, metav1.CauseType(field.ErrorTypeTooLong)):
 			full = true // as large as our own limits allow, and something else in it
 		case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err), apierrors.IsInvalid(err):
-			attempt = attempts // it was not obeyed, and asking again does not help
+			attempt = tries // it was not obeyed, and asking again does not help
 		default:
 			_ = sleep(ctx, backoff(attempt))
 		}
@@ -140,16 +158,20 @@ func (w *shardWriter) commit(ctx context.Context, batch []*operation) (used bool
 		return used
 	}
 	// The callers report it too, but only this line says that it is the shard's trouble.
-	s.config.Log.Error(err, "cannot write a session shard", "shard", shardName(s.config.Policy, w.shard), "waiting", len(batch))
+	s.config.Log.Error(err, "cannot write a session shard", "shard", s.shardName(w.shard), "waiting", len(batch))
 	for _, op := range batch {
-		op.result <- result{err: fmt.Errorf("write session shard %q: %w", shardName(s.config.Policy, w.shard), err)}
+		op.result <- result{err: fmt.Errorf("write session shard %q: %w", s.shardName(w.shard), err)}
 	}
 	return used
 }
 
 func (w *shardWriter) draft(base *content, batch []*operation, full bool) *draft {
+	now := w.store.config.Now()
+	if w.shard == w.store.attemptsShard() {
+		return w.store.applyAttempts(base, batch, now)
+	}
 	w.store.quota.drop(w.shard)
-	return w.store.apply(base, batch, full, w.store.config.Now())
+	return w.store.apply(base, batch, full, now)
 }
 
 // write makes one request. A timeout of it says nothing about whether it was obeyed.
@@ -167,7 +189,7 @@ func (w *shardWriter) write(ctx context.Context, base *content, d *draft) (*cont
 		object.ObjectMeta = *base.object.ObjectMeta.DeepCopy()
 		object.Data = base.object.Data
 	}
-	object.Namespace, object.Name = s.config.Namespace, shardName(s.config.Policy, w.shard)
+	object.Namespace, object.Name = s.config.Namespace, s.shardName(w.shard)
 	if object.Labels == nil {
 		object.Labels = map[string]string{}
 	}
@@ -221,18 +243,26 @@ func backoff(attempt int) time.Duration {
 }
 
 // do hands an operation to its shard and waits for the outcome.
-func (s *Store) do(ctx context.Context, op *operation) (session.Session, error) {
+func (s *Store) do(ctx context.Context, op *operation) result {
 	if err := ctx.Err(); err != nil {
-		return session.Session{}, err
+		return result{err: err}
 	}
+	s.begin(ctx, op)
+	return s.outcome(ctx, op)
+}
+
+func (s *Store) begin(ctx context.Context, op *operation) {
 	op.abandoned, op.result = ctx.Done(), make(chan result, 1)
 	s.writers[op.at.shard].enqueue(op)
+}
+
+func (s *Store) outcome(ctx context.Context, op *operation) result {
 	select {
 	case r := <-op.result:
-		return r.session, r.err
+		return r
 	case <-ctx.Done():
-		return session.Session{}, ctx.Err()
+		return result{err: ctx.Err()}
 	case <-s.ctx.Done():
-		return session.Session{}, errClosed
+		return result{err: errClosed}
 	}
 }

@@ -58,7 +58,7 @@ type sessions struct {
 	byID map[session.ID]stored
 	// whole is when the allowance of a key is whole again.
 	whole map[attempts.Key]time.Time
-	seq  int64 // of the last write; versions and cursors are taken from it
+	seq   int64 // of the last write; versions and cursors are taken from it
 	// changed is closed and replaced at each revocation.
 	changed chan struct{}
 }

@@ -187,7 +187,7 @@ func orderRace(t *testing.T, s *suite) {
 	t.Helper()
 	const sessions = 12
 	stores := s.openMany(t, 3)
-	for range 3 {
+	for range 2 {
 		var over atomic.Bool // set after the order has returned
 		var started, group sync.WaitGroup
 		var ids []session.ID
@@ -362,7 +362,7 @@ func manySessions(t *testing.T, s *suite) {
 			for i := worker; i < sessions; i += workers {
 				all[i] = s.login()
 				all[i].Subject = fmt.Sprintf("user-%d", i%2)
-				if err := stores[i%2].Create(t.Context(), all[i]); err != nil {
+				if err := stores[0].Create(t.Context(), all[i]); err != nil {
 					t.Errorf("create: %v", err)
 				}
 			}

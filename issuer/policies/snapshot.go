@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	api "github.com/tokenward/tokenward/api/v1alpha1"
+	"github.com/tokenward/tokenward/internal/attempts"
 	"github.com/tokenward/tokenward/internal/keyring"
 	"github.com/tokenward/tokenward/internal/session"
 	"github.com/tokenward/tokenward/internal/token"
@@ -36,6 +37,8 @@ func snapshot(policy *api.TokenPolicy) *exchange.Policy {
 			Leeway:          duration(spec.Leeway),
 			OnReuse:         session.OnReuse(spec.Refresh.OnReuse),
 		},
+		PerAccount: limit(spec.Login.PerAccount, defaultPerAccount),
+		PerAddress: limit(spec.Login.PerAddress, defaultPerAddress),
 	}
 	for _, m := range spec.AccessToken.Claims {
 		p.Claims = append(p.Claims, exchange.ClaimMapping{Claim: m.Claim, Attribute: m.Attribute})
@@ -49,6 +52,20 @@ func duration(d *metav1.Duration) time.Duration {
 		return 0
 	}
 	return d.Duration
+}
+
+// The limits of a policy that an API server with an older CustomResourceDefinition has
+// stored. They are the defaults of the field.
+var (
+	defaultPerAccount = attempts.Limit{Burst: 10, Interval: time.Minute}
+	defaultPerAddress = attempts.Limit{Burst: 100, Interval: time.Second}
+)
+
+func limit(of api.AttemptLimit, otherwise attempts.Limit) attempts.Limit {
+	if of.Burst < 1 || duration(of.Interval) <= 0 {
+		return otherwise
+	}
+	return attempts.Limit{Burst: int(of.Burst), Interval: duration(of.Interval)}
 }
 
 // errNoActiveKey: the ring has no key that can sign.

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	api "github.com/tokenward/tokenward/api/v1alpha1"
+	"github.com/tokenward/tokenward/internal/attempts"
 	"github.com/tokenward/tokenward/internal/keyring"
 	"github.com/tokenward/tokenward/internal/session"
 	"github.com/tokenward/tokenward/internal/token"
@@ -38,6 +39,10 @@ func TestASnapshotHasEveryFieldOfTheSpec(t *testing.T) {
 			Refresh: api.Refresh{
 				OnExpired: api.OnExpiredReject, ReuseGrace: d("5s"), OnReuse: api.OnReuseDeny, IdleTimeout: d("1h"), AbsoluteTimeout: d("2h"),
 			},
+			Login: api.Login{
+				PerAccount: api.AttemptLimit{Burst: 3, Interval: d("2m")},
+				PerAddress: api.AttemptLimit{Burst: 7, Interval: d("500ms")},
+			},
 			Denial: api.Denial{StatusCode: 401},
 		},
 	})
@@ -49,12 +54,22 @@ func TestASnapshotHasEveryFieldOfTheSpec(t *testing.T) {
 			TTL: time.Minute, IdleTimeout: time.Hour, AbsoluteTimeout: 2 * time.Hour, ReuseGrace: 5 * time.Second,
 			Leeway: 10 * time.Second, OnReuse: session.OnReuseDeny,
 		},
+		PerAccount: attempts.Limit{Burst: 3, Interval: 2 * time.Minute},
+		PerAddress: attempts.Limit{Burst: 7, Interval: 500 * time.Millisecond},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(exchange.Policy{}, "Keys")); diff != "" {
 		t.Error(diff)
 	}
 	if got.ClientID() != "shop/web" {
 		t.Errorf("client id %q", got.ClientID())
+	}
+}
+
+// A policy without limits has those that the field has by default, and not none.
+func TestAPolicyThatAnOlderAPIServerStoredIsLimited(t *testing.T) {
+	got := snapshot(&api.TokenPolicy{})
+	if got.PerAccount != (attempts.Limit{Burst: 10, Interval: time.Minute}) || got.PerAddress != (attempts.Limit{Burst: 100, Interval: time.Second}) {
+		t.Errorf("limits %v and %v", got.PerAccount, got.PerAddress)
 	}
 }
 

@@ -62,11 +62,14 @@ type Options struct {
 	Closing <-chan struct{}
 }
 
-type handler struct{ Options }
+type handler struct {
+	Options
+	calls callLog
+}
 
 // NewHandler serves every endpoint of internal/protocol.
 func NewHandler(options Options) http.Handler {
-	h := &handler{options}
+	h := &handler{Options: options, calls: callLog{log: options.Log, now: options.Now}}
 	mux := http.NewServeMux()
 	for _, e := range []endpoint{
 		{call: protocol.CallLogin, method: http.MethodPost, serve: h.login},
@@ -126,7 +129,7 @@ func (h *handler) handle(e endpoint) http.Handler {
 			outcome = h.refuse(w, r, err, s)
 		}
 		h.Observer.CallDone(e.call, outcome, h.Now().Sub(began))
-		h.logCall(e.call, r, s, outcome, err)
+		h.calls.write(e.call, r, s, outcome, err)
 	})
 }
 
@@ -172,24 +175,4 @@ func (h *handler) admit(r *http.Request, s *scope) error {
 	}
 	s.policy, err = h.Policies.Policy(pod.Namespace, r.PathValue("policy"))
 	return err
-}
-
-// logCall writes one line for what an operator may ask about later: logins, logouts
-// and everything refused. Refreshes and the rest are for debugging.
-func (h *handler) logCall(call protocol.Call, r *http.Request, s *scope, outcome string, err error) {
-	log := h.Log
-	if err == nil && call != protocol.CallLogin && call != protocol.CallLogout {
-		log = log.V(1)
-	}
-	if !log.Enabled() {
-		return
-	}
-	values := []any{"call", call, "outcome", outcome, "namespace", r.PathValue("namespace"), "policy", r.PathValue("policy"), "pod", s.pod.Name}
-	if s.session != "" {
-		values = append(values, "subject", s.subject, "session", s.session)
-	}
-	if err != nil {
-		values = append(values, "error", err.Error())
-	}
-	log.Info("call", values...)
 }

@@ -215,7 +215,11 @@ func (w *shardWriter) write(ctx context.Context, base *content, d *draft) (*cont
 	if err != nil {
 		return nil, err
 	}
-	return &content{object: object, entries: d.entries, size: d.size, unreadable: base.unreadable}, nil
+	written := &content{object: object, entries: d.entries, size: d.size}
+	for _, e := range d.entries {
+		written.unreadable = written.unreadable || e.err != nil
+	}
+	return written, nil
 }
 
 // alive drops the operations whose callers have gone.

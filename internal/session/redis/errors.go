@@ -4,6 +4,7 @@
 package redis
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -34,11 +35,31 @@ const (
 	ProblemReadOnly Problem = "ReadOnly"
 	// ProblemEviction: the server may drop sessions when its memory is full.
 	ProblemEviction Problem = "Evicts"
+	// ProblemBusy: the server answers, but no connection to it is free, or it takes no more.
+	ProblemBusy Problem = "Busy"
+	// ProblemFull: the server's memory is full, and it refuses to take more.
+	ProblemFull Problem = "MemoryFull"
 	// ProblemNewerRecord: a later release has written that session.
 	ProblemNewerRecord Problem = "NewerRecord"
 	// ProblemOther is anything else that the server says.
 	ProblemOther Problem = "Failed"
 )
+
+// ProblemOf is what is wrong according to an error of this package: [ProblemOther] when
+// it does not say, [ProblemUnreachable] for a deadline of the caller's own, and nothing
+// for no error or a cancelled call.
+func ProblemOf(err error) Problem {
+	switch {
+	case err == nil, errors.Is(err, context.Canceled):
+		return ""
+	case errors.Is(err, context.DeadlineExceeded):
+		return ProblemUnreachable
+	}
+	if ours, ok := errors.AsType[*Error](err); ok {
+		return ours.Problem
+	}
+	return ProblemOther
+}
 
 // Error is why Redis could not do it. Its text tells what to do, and never holds a
 // password, whatever the server or a proxy before it echoes. There is nothing to
@@ -107,12 +128,18 @@ func classify(err error, mode Mode) (Problem, string) {
 		return ProblemReadOnly, "the server takes no writes"
 	case has("MISCONF"):
 		return ProblemReadOnly, "the server takes no writes because it cannot save them"
+	case has("max number of clients"):
+		return ProblemBusy, "the server takes no more connections; raise maxclients, or have others use fewer"
+	case outOfMemory(err):
+		return ProblemFull, "the server's memory is full; raise maxmemory"
+	case errors.Is(err, goredis.ErrPoolTimeout), errors.Is(err, goredis.ErrPoolExhausted):
+		return ProblemBusy, "all connections of the issuer are in use: the server answers too slowly, or there is too much for it to do"
 	}
 	var network net.Error
 	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), has("connection reset"), has("invalid reply: \"\\x15"):
-		return ProblemUnreachable, "the server closed the connection (does it want TLS?)"
-	case errors.As(err, &network), errors.Is(err, goredis.ErrPoolTimeout), errors.Is(err, goredis.ErrPoolExhausted),
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), has("connection reset", "broken pipe"), has("invalid reply: \"\\x15"):
+		return ProblemUnreachable, "the server closed the connection (does it want TLS? has it reached its maxclients?)"
+	case errors.As(err, &network),
 		has("LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "i/o timeout", "are unreachable", "deadline exceeded"):
 		return ProblemUnreachable, "no server answers"
 	}

@@ -70,8 +70,14 @@ type page struct {
 	newer bool
 }
 
+// listed is a part of the index: at most so many IDs from a place on, in their order.
+func (s *Store) listed(ctx context.Context, from string, most int) ([]string, error) {
+	// ZRANGE BYLEX is of Redis 6.2, and 6.0 is to do.
+	return s.client.ZRangeByLex(ctx, s.index(), &goredis.ZRangeBy{Min: from, Max: "+", Count: int64(most)}).Result()
+}
+
 func (s *Store) page(ctx context.Context, after string, which session.Selection) (page, error) {
-	ids, err := s.client.ZRangeByLex(ctx, s.index(), &goredis.ZRangeBy{Min: after, Max: "+", Count: indexPage}).Result()
+	ids, err := s.listed(ctx, after, indexPage)
 	if err != nil || len(ids) == 0 {
 		return page{}, err
 	}
@@ -200,10 +206,10 @@ func (s *Store) trimNowAndThen(around session.ID) {
 // sessions are keys of the script, so that a Cluster refuses it while they move to
 // another node, where they would seem to be gone.
 func (s *Store) trim(ctx context.Context, around session.ID) error {
-	ids, err := s.client.ZRangeByLex(ctx, s.index(), &goredis.ZRangeBy{Min: "(" + string(around), Max: "+", Count: trimPage}).Result()
+	ids, err := s.listed(ctx, "("+string(around), trimPage)
 	if err == nil && len(ids) < trimPage { // the first ones follow the last
 		var first []string
-		first, err = s.client.ZRangeByLex(ctx, s.index(), &goredis.ZRangeBy{Min: "-", Max: "+", Count: int64(trimPage - len(ids))}).Result()
+		first, err = s.listed(ctx, "-", trimPage-len(ids))
 		ids = append(ids, first...)
 	}
 	if err != nil || len(ids) == 0 {

@@ -6,7 +6,6 @@ package redis
 import (
 	"context"
 	"crypto/rand"
-	_ "embed"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -20,36 +19,6 @@ import (
 	"github.com/tokenward/tokenward/internal/session"
 	"github.com/tokenward/tokenward/internal/token"
 )
-
-// The sources of the scripts.
-var (
-	//go:embed lua/create.lua
-	createSource string
-	//go:embed lua/swap.lua
-	swapSource string
-	//go:embed lua/revoke.lua
-	revokeSource string
-	//go:embed lua/read.lua
-	readSource string
-	//go:embed lua/check.lua
-	checkSource string
-	//go:embed lua/trim.lua
-	trimSource string
-	//go:embed lua/take.lua
-	takeSource string
-	//go:embed lua/giveback.lua
-	giveBackSource string
-)
-
-type scripts struct{ create, swap, revoke, read, check, trim, take, giveBack *goredis.Script }
-
-func newScripts() scripts {
-	return scripts{
-		create: goredis.NewScript(createSource), swap: goredis.NewScript(swapSource), revoke: goredis.NewScript(revokeSource),
-		read: goredis.NewScript(readSource), check: goredis.NewScript(checkSource), trim: goredis.NewScript(trimSource),
-		take: goredis.NewScript(takeSource), giveBack: goredis.NewScript(giveBackSource),
-	}
-}
 
 // Store is one instance. Its errors, but for those of [session.Store] and the
 // context's, are [*Error].
@@ -211,7 +180,7 @@ func (s *Store) Create(ctx context.Context, created session.Session) error {
 		return struct{}{}, err
 	})
 	if err == nil {
-		s.trimNowAndThen(created.ID)
+		s.trimNowAndThen(created.ID) //nolint:contextcheck // does not end with the login
 	}
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -91,7 +92,7 @@ func (s *Store) follow() {
 			continue
 		}
 		// Whoever needs the feed now is told by Revocations; Check tells why.
-		timer := time.NewTimer(pause)
+		timer := time.NewTimer(pause/2 + rand.N(pause)) //nolint:gosec // not all issuers at once when it comes back
 		select {
 		case <-timer.C:
 		case <-s.ctx.Done():

@@ -16,6 +16,8 @@ LDFLAGS := -s -w -X main.version=$(or $(VERSION),dev)
 CONTAINER_TOOL ?= docker
 # Time per fuzz target.
 FUZZTIME ?= 10s
+# Rounds of the exactly-once figure of bench-sessions, by which the others are scaled.
+ROUNDS ?= 1000
 # Packages that `make test` and `make lint` look at.
 PACKAGES ?= ./...
 
@@ -62,6 +64,11 @@ test-fuzz: ## Fuzz every target for FUZZTIME (10s).
 			$(GO) test -run='^$$' -fuzz="^$$target$$" -fuzztime=$(FUZZTIME) "./$$package"; \
 		done; \
 	done
+
+.PHONY: bench-sessions
+bench-sessions: cluster-binaries ## Measure what is promised of sessions; ROUNDS (1000) scales it, 1000 take a quarter of an hour.
+	@CGO_ENABLED=0 $(GO) test -c -o $(BIN)/bench-sessions ./test/sessions
+	@cd test/sessions && TOKENWARD_REQUIRE_SERVERS=1 exec ../../$(BIN)/bench-sessions -test.run '^TestSessions$$' -test.timeout 2h -rounds $(ROUNDS)
 
 .PHONY: lint
 lint: $(BIN)/golangci-lint ## Lint everything, the API types by Kubernetes conventions too.

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tokenward/tokenward/internal/attempts"
 	"github.com/tokenward/tokenward/internal/session"
 	"github.com/tokenward/tokenward/internal/session/memory"
 	"github.com/tokenward/tokenward/internal/token"
@@ -37,6 +38,10 @@ type people struct {
 	users    map[string]users.User
 	err      error
 	lookedUp int
+	// hashes is how many passwords were compared.
+	hashes int
+	// whileHashing runs for each login that gets that far.
+	whileHashing func()
 }
 
 func (p *people) Authenticate(_ context.Context, fields map[string]string) (users.User, error) {
@@ -44,15 +49,30 @@ func (p *people) Authenticate(_ context.Context, fields map[string]string) (user
 		return users.User{}, err
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	user, ok := p.users[fields["id"]]
+	err, hook := p.err, p.whileHashing
+	if err == nil {
+		p.hashes++
+	}
+	p.mu.Unlock()
+	if hook != nil {
+		hook()
+	}
 	switch {
-	case p.err != nil:
-		return users.User{}, p.err
-	case !ok, user.Disabled, fields["password"] != "right":
+	case err != nil:
+		return users.User{}, err
+	case !ok:
 		return users.User{}, users.ErrNoUser
+	case user.Disabled, fields["password"] != "right":
+		return users.User{}, users.NoUser(user.Subject)
 	}
 	return user, nil
+}
+
+func (p *people) hashed() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.hashes
 }
 
 func (p *people) Lookup(_ context.Context, subject string) (users.User, error) {
@@ -138,6 +158,48 @@ func (s *spy) Swap(ctx context.Context, next session.Session) (session.Session, 
 	return stored, err
 }
 
+// counter counts what reaches the counter of attempts, and may break it.
+type counter struct {
+	attempts.Counter
+
+	mu           sync.Mutex
+	takes, backs int
+	// failTake is asked with the number of the Take, from 1.
+	failTake func(nth int) error
+	failBack error
+}
+
+func (c *counter) Take(ctx context.Context, key attempts.Key, limit attempts.Limit) (time.Duration, error) {
+	c.mu.Lock()
+	c.takes++
+	var err error
+	if c.failTake != nil {
+		err = c.failTake(c.takes)
+	}
+	c.mu.Unlock()
+	if err != nil {
+		return 0, err
+	}
+	return c.Counter.Take(ctx, key, limit)
+}
+
+func (c *counter) GiveBack(ctx context.Context, key attempts.Key, limit attempts.Limit) error {
+	c.mu.Lock()
+	c.backs++
+	err := c.failBack
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return c.Counter.GiveBack(ctx, key, limit)
+}
+
+func (c *counter) calls() (takes, backs int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.takes, c.backs
+}
+
 type observer struct {
 	failures atomic.Int32
 
@@ -158,6 +220,7 @@ type fixture struct {
 	policy   *exchange.Policy
 	users    *people
 	store    *spy
+	counter  *counter
 	observer *observer
 	clock    atomic.Int64
 	issuers  []*exchange.Service
@@ -170,7 +233,8 @@ func newFixture(tb testing.TB, algorithm token.Algorithm, issuers int) *fixture 
 		observer: &observer{},
 	}
 	f.clock.Store(start.Unix())
-	f.store = &spy{Store: memory.New("policy-uid", memory.Options{Now: f.now})}
+	kept := memory.New("policy-uid", memory.Options{Now: f.now})
+	f.store, f.counter = &spy{Store: kept}, &counter{Counter: kept}
 	f.policy = &exchange.Policy{
 		UID: "policy-uid", Namespace: "shop", Name: "web", Generation: 1,
 		Issuer: "https://shop.example.com", Audiences: []string{"shop-api"},
@@ -179,7 +243,9 @@ func newFixture(tb testing.TB, algorithm token.Algorithm, issuers int) *fixture 
 			TTL: ttl, IdleTimeout: time.Hour, AbsoluteTimeout: 24 * time.Hour, ReuseGrace: grace, Leeway: leeway,
 			OnReuse: session.OnReuseRevoke,
 		},
-		DenialStatus: 403, Keys: newKeys(tb, algorithm), Users: f.users, Sessions: f.store,
+		DenialStatus: 403, Keys: newKeys(tb, algorithm), Users: f.users, Sessions: f.store, Attempts: f.counter,
+		PerAccount: attempts.Limit{Burst: 10, Interval: time.Minute},
+		PerAddress: attempts.Limit{Burst: 100, Interval: time.Second},
 	}
 	for range issuers {
 		f.issuers = append(f.issuers, exchange.NewService(f.now, session.NewTokenID, f.observer))
@@ -255,4 +321,10 @@ func wantReason(tb testing.TB, err error, want token.Reason, status int) {
 	if !errors.As(err, &refused) || refused.Reason != want || refused.Status != status {
 		tb.Errorf("got %v, want %s with status %d", err, want, status)
 	}
+}
+
+func (o *observer) seen() []exchange.Allowance {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return append([]exchange.Allowance(nil), o.limited...)
 }

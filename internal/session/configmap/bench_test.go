@@ -6,10 +6,12 @@ package configmap
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/tokenward/tokenward/internal/attempts"
 	"github.com/tokenward/tokenward/internal/session"
 )
 
@@ -79,4 +81,110 @@ func fill(b *testing.B, store *Store, sessions int) []session.ID {
 	}
 	b.Logf("%d sessions of %d bytes each", sessions, size/sessions)
 	return ids
+}
+
+// BenchmarkFlood refreshes 10,000 sessions in 16 shards at a steady rate while somebody
+// guesses 1,000 times a second. The iterations are the refreshes.
+func BenchmarkFlood(b *testing.B) {
+	const sessions, guessesPerSecond = 10000, 1000
+	config := testConfig(b)
+	config.Shards, config.MaxSessions = 16, sessions
+	store := open(b, config)
+	ids := fill(b, store, sessions)
+	limit := attempts.Limit{Burst: 10, Interval: time.Minute}
+	for _, perSecond := range []int{33, 500} {
+		for _, accounts := range []int{0, 1, 1000, 1_000_000} {
+			b.Run(fmt.Sprintf("%d refreshes per second, guesses at %d accounts", perSecond, accounts), func(b *testing.B) {
+				before, started := store.Stats(), time.Now()
+				stop := make(chan struct{})
+				var guessing, group sync.WaitGroup
+				var mu sync.Mutex
+				var guesses []time.Duration
+				made := 0
+				if accounts > 0 {
+					guessing.Go(func() {
+						every(stop, guessesPerSecond, func(n int) {
+							key := attempts.NewKey(string(config.Policy), b.Name(), strconv.Itoa(n%accounts))
+							group.Go(func() {
+								begin := time.Now()
+								wait, err := store.Take(b.Context(), key, limit)
+								if err != nil {
+									b.Error(err)
+								}
+								mu.Lock()
+								defer mu.Unlock()
+								guesses = append(guesses, time.Since(begin))
+								if wait == 0 {
+									made++
+								}
+							})
+						})
+					})
+				}
+				latencies := make([]time.Duration, b.N)
+				b.ResetTimer()
+				left, done := make(chan struct{}), 0
+				every(left, perSecond, func(i int) {
+					group.Go(func() {
+						begin := time.Now()
+						found, err := store.Load(b.Context(), ids[(i*7919)%sessions])
+						if err == nil {
+							_, err = store.Swap(b.Context(), rotate(found, time.Now()))
+						}
+						if err != nil {
+							b.Error(err)
+						}
+						latencies[i] = time.Since(begin)
+					})
+					if done++; done == b.N {
+						close(left)
+					}
+				})
+				elapsed := time.Since(started).Seconds()
+				close(stop)
+				guessing.Wait()
+				group.Wait()
+				b.StopTimer()
+				after := store.Stats()
+				b.ReportMetric(0, "ns/op")
+				b.ReportMetric(float64(b.N)/elapsed, "refreshes/s")
+				b.ReportMetric(float64(after.Reads-before.Reads)/elapsed, "reads/s")
+				b.ReportMetric(float64(after.Writes-before.Writes)/elapsed, "writes/s")
+				b.ReportMetric(percentile(latencies, 50), "p50-ms")
+				b.ReportMetric(percentile(latencies, 99), "p99-ms")
+				if accounts > 0 {
+					b.ReportMetric(float64(len(guesses))/elapsed, "guesses/s")
+					b.ReportMetric(float64(made)/elapsed, "allowed/s")
+					b.ReportMetric(percentile(guesses, 99), "guess-p99-ms")
+				}
+			})
+		}
+	}
+}
+
+// every calls do at a rate, as a real clock has it: what was missed is made up for.
+func every(stop <-chan struct{}, perSecond int, do func(n int)) {
+	ticker := time.NewTicker(2 * time.Millisecond)
+	defer ticker.Stop()
+	started := time.Now()
+	for n := 0; ; {
+		select {
+		case <-stop:
+			return
+		case <-ticker.C:
+		}
+		for due := int(time.Since(started).Seconds() * float64(perSecond)); n < due; n++ {
+			select {
+			case <-stop:
+				return
+			default:
+				do(n)
+			}
+		}
+	}
+}
+
+func percentile(of []time.Duration, p int) float64 {
+	slices.Sort(of)
+	return of[len(of)*p/100].Seconds() * 1e3
 }

@@ -1,8 +1,8 @@
 // Copyright The Tokenward Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package configmap keeps sessions in ConfigMaps of the operator's namespace: no
-// database to run, and no secret readable by who may read ConfigMaps.
+// Package configmap keeps sessions, and counts attempts, in ConfigMaps of the operator's
+// namespace: no database to run, and no secret readable by who may read ConfigMaps.
 //
 // It owns the shards, their sealing and how often they are written. It leaves the
 // Secret with the sealing keys, and the deletion of a policy's shards, to the manager.
@@ -45,4 +45,13 @@
 // A revocation gets a number that grows within its shard: the time in milliseconds,
 // or one more than the last. A cursor is the last number seen of each shard, so
 // a stream resumes exactly, at any instance, whatever the clocks say.
+//
+// An order that ends many sessions is one operation of each shard, so it is written
+// once for each that has any of them.
+//
+// # Attempts
+//
+// One more ConfigMap, attempts-<policy UID>, holds a sealed table of what was tried of
+// late. It is read and written like a shard, but with a fifth of the writes at most, so
+// that a flood of guesses leaves the rest to the sessions (docs/adr/0018).
 package configmap

@@ -87,11 +87,22 @@ func (t table) dead(now time.Time) int {
 	return n
 }
 
+// row is a key with what is known of it.
+type row struct {
+	key digest
+	allowance
+}
+
 // ordered is the keys by the turn of their last attempt.
-func (t table) ordered() []digest {
-	return slices.SortedFunc(maps.Keys(t), func(a, b digest) int {
-		return cmp.Or(cmp.Compare(t[a].turn, t[b].turn), slices.Compare(a[:], b[:]))
+func (t table) ordered() []row {
+	rows := make([]row, 0, len(t))
+	for key, a := range t {
+		rows = append(rows, row{key, a})
+	}
+	slices.SortFunc(rows, func(a, b row) int {
+		return cmp.Or(cmp.Compare(a.turn, b.turn), slices.Compare(a.key[:], b.key[:]))
 	})
+	return rows
 }
 
 // evict keeps the limit most recent of the keys. So a key that is used up is forgotten
@@ -101,25 +112,26 @@ func (t table) evict(limit int) {
 	if len(t) <= limit {
 		return
 	}
-	for _, key := range t.ordered()[:len(t)-limit] {
-		delete(t, key)
+	for _, r := range t.ordered()[:len(t)-limit] {
+		delete(t, r.key)
 	}
 }
 
 // encode writes the keys by their turn, which need not be written then.
 func (t table) encode() []byte {
+	rows := t.ordered()
 	base := int64(0)
-	for _, a := range t {
-		if base == 0 || a.whole < base {
-			base = a.whole
+	for i, r := range rows {
+		if i == 0 || r.whole < base {
+			base = r.whole
 		}
 	}
-	w := make(writer, 0, 16+len(t)*22)
+	w := make(writer, 0, 16+len(rows)*22)
 	w = append(w, tableFormat)
 	w.number(base)
-	for _, key := range t.ordered() {
-		w = append(w, key[:]...)
-		w = binary.AppendUvarint(w, uint64(t[key].whole-base)) //nolint:gosec // base is the least of them
+	for _, r := range rows {
+		w = append(w, r.key[:]...)
+		w = binary.AppendUvarint(w, uint64(r.whole-base)) //nolint:gosec // base is the least of them
 	}
 	return w
 }

@@ -395,6 +395,8 @@ func TestErrorsBecomeProblems(t *testing.T) {
 		"an outage":                                     {refusal.Unavailable("later", secret), 503, token.IssuerUnavailable, "2", "issuer_unavailable"},
 		"a full store":                                  {&refusal.Error{Reason: token.StoreFull, Status: 503, RetryAfter: time.Minute}, 503, token.StoreFull, "60", "store_full"},
 		"too many logins":                               {&refusal.Error{Reason: token.RateLimited, Status: 429, RetryAfter: time.Second}, 429, token.RateLimited, "1", "rate_limited"},
+		"a wait is rounded up":                          {&refusal.Error{Reason: token.RateLimited, Status: 429, RetryAfter: time.Second + 1}, 429, token.RateLimited, "2", "rate_limited"},
+		"and never to none":                             {&refusal.Error{Reason: token.RateLimited, Status: 429, RetryAfter: time.Millisecond}, 429, token.RateLimited, "1", "rate_limited"},
 		"anything else":                                 {secret, 500, token.IssuerUnavailable, "", "fault"},
 		"wrapped":                                       {fmt.Errorf("a: %w", refusal.Denied(token.SessionRevoked, "no")), 401, token.SessionRevoked, "", "session_revoked"},
 	}

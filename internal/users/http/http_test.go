@@ -154,11 +154,17 @@ func TestLogin(t *testing.T) {
 	s.answers(200, "application/json", `{"subject": "alice", "disabled": true}`)
 	user, err := source.Authenticate(t.Context(), login("alice", "wonderland"))
 	isNoUser(t, user, err)
+	if got := users.SubjectOf(err); got != "alice" {
+		t.Errorf("the login was about %q", got)
+	}
 	for _, status := range []int{401, 403, 404} {
 		for _, kind := range []string{"application/json", "text/html", ""} {
 			s.answers(status, kind, alice)
 			user, err := source.Authenticate(t.Context(), login("alice", "wonderland"))
 			isNoUser(t, user, err)
+			if got := users.SubjectOf(err); got != "" {
+				t.Errorf("the service did not say who it was about, and it is %q", got)
+			}
 		}
 	}
 }

@@ -165,8 +165,13 @@ func TestEveryKindOfNoComputesTheSameHashes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(data, "password", "pin", "phone")
-			if _, err := f.Authenticate(t.Context(), fields); !errors.Is(err, users.ErrNoUser) || err.Error() != users.ErrNoUser.Error() {
+			_, err := f.Authenticate(t.Context(), fields)
+			if !errors.Is(err, users.ErrNoUser) || err.Error() != users.ErrNoUser.Error() {
 				t.Errorf("got %v", err)
+			}
+			about := map[string]string{"alice": "alice", "bob": "bob"}[fields["id"]] // who could log in if all was right
+			if got := users.SubjectOf(err); got != about {
+				t.Errorf("the login was about %q, want %q", got, about)
 			}
 			if diff := cmp.Diff([]password.Cost{cheap, cheap}, f.hasher.hashes, cmp.Comparer(func(a, b password.Cost) bool { return a == b })); diff != "" {
 				t.Errorf("hashes (-want +got):\n%s", diff)

@@ -136,8 +136,21 @@ func testEqualWork(t *testing.T, s *server) {
 			if got := hasher.take(); len(got) != 1 || got[0] != cheap {
 				t.Errorf("hashes %+v, want one that costs what others' do", got)
 			}
+			about := fields["id"]
+			if strings.HasPrefix(about, "mallory") || strings.Contains(about, "\x00") {
+				about = ""
+			}
+			if got := users.SubjectOf(err); got != about {
+				t.Errorf("the login was about %q, want %q", got, about)
+			}
 		})
 	}
+	// What a collation takes for one user is counted as one.
+	_, err := source.Authenticate(t.Context(), byPassword("ALICE", "x"))
+	if got, want := users.SubjectOf(err), map[sql.Driver]string{sql.MySQL: "alice"}[s.driver]; got != want {
+		t.Errorf("ALICE is about %q, want %q", got, want)
+	}
+	hasher.take()
 	report := source.Report()
 	if report.Unusable != 1 || !strings.Contains(report.Reason, "not an argon2id hash") || strings.Contains(report.Reason, canary) {
 		t.Errorf("report %+v, want the one user whose password is no hash", report)

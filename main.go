@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"strings"
 
@@ -208,8 +209,9 @@ func managerCommand() *cobra.Command {
 
 func issuerCommand() *cobra.Command {
 	var (
-		common common
-		listen string
+		common   common
+		listen   string
+		outbound []string
 	)
 	command := &cobra.Command{
 		Use:   "issuer",
@@ -218,8 +220,13 @@ func issuerCommand() *cobra.Command {
 	}
 	common.addTo(command, ":8444")
 	command.Flags().StringVar(&listen, "listen", ":8443", "where the sidecars call, over https")
+	command.Flags().StringSliceVar(&outbound, "allow-outbound-cidr", nil, "range of addresses at which policies may name databases and services, although it is this pod's own machine, its node, or reserved; may be repeated")
 
 	command.RunE = func(command *cobra.Command, _ []string) error {
+		allowed, err := parseRanges(outbound)
+		if err != nil {
+			return err
+		}
 		config, err := common.connect()
 		if err != nil {
 			return err
@@ -231,12 +238,26 @@ func issuerCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := issuer.SetupWithManager(mgr, issuer.Options{Namespace: common.namespace, Listen: listen}); err != nil {
+		if err := issuer.SetupWithManager(mgr, issuer.Options{Namespace: common.namespace, Listen: listen, AllowOutbound: allowed}); err != nil {
 			return err
 		}
 		return mgr.Start(command.Context())
 	}
 	return command
+}
+
+// parseRanges takes no range with bits outside its mask: who writes 10.1.2.3/8 may mean
+// one host.
+func parseRanges(texts []string) ([]netip.Prefix, error) {
+	var ranges []netip.Prefix
+	for _, text := range texts {
+		p, err := netip.ParsePrefix(text)
+		if err != nil || p != p.Masked() {
+			return nil, fmt.Errorf("--allow-outbound-cidr %q: write a range such as 10.0.0.0/8, or 192.0.2.7/32 for one address", text)
+		}
+		ranges = append(ranges, p)
+	}
+	return ranges, nil
 }
 
 func hashPasswordCommand() *cobra.Command {

@@ -9,10 +9,11 @@
 //
 //	caller      who is calling: TokenReview of the pod's token
 //	policies    the snapshot of each TokenPolicy: spec, keys, users, sessions
+//	granted     what is opened with a tenant's Secret
 //	exchange    what a login, a refresh and a logout do
 //	api         the same over HTTP
 //	sealing     the keys by which stored sessions are sealed
-//	userstatus  the condition UsersReady
+//	report      the conditions UsersReady and StoreReady
 //	refusal     the one kind of error
 //
 // The issuer alone reads private keys, user sources and session stores.

@@ -19,9 +19,14 @@ import (
 	"github.com/tokenward/tokenward/internal/session/configmap"
 	"github.com/tokenward/tokenward/internal/users/password"
 	"github.com/tokenward/tokenward/issuer/policies"
+	"github.com/tokenward/tokenward/issuer/report"
 	"github.com/tokenward/tokenward/issuer/sealing"
-	"github.com/tokenward/tokenward/issuer/userstatus"
 )
+
+// fineStore is a session store that works, as far as anybody looks.
+type fineStore struct{ policies.Store }
+
+func (fineStore) Look(context.Context) policies.StoreLook { return policies.StoreLook{} }
 
 func TestTheConditionIsWrittenOnlyWhenItChanges(t *testing.T) {
 	n := newTenant(t)
@@ -32,15 +37,27 @@ func TestTheConditionIsWrittenOnlyWhenItChanges(t *testing.T) {
 			return c.SubResource(subResource).Apply(ctx, object, options...)
 		},
 	})
-	controller := userstatus.New(counting, userstatus.Options{
-		Sources: policies.NewSources(shared.admin, password.NewPool(1, 1, nil), n.clock.Now),
-		Issuer:  userstatus.ServiceAccount{Namespace: operator, Name: "tokenward-issuer"},
-		Now:     n.clock.Now,
+	parts := policies.New(shared.admin, policies.Options{
+		Namespace: operator,
+		Users:     policies.SourceOptions{Live: shared.admin, Hasher: password.NewPool(1, 1, nil), Now: n.clock.Now},
+		Stores: policies.StoreOptions{OpenConfigMaps: func(context.Context, *api.TokenPolicy) (policies.Store, error) {
+			return fineStore{}, nil
+		}},
 	})
+	request := ctrl.Request{NamespacedName: client.ObjectKeyFromObject(n.policy)}
+	controller := report.New(counting, report.Options{
+		Parts: parts, Issuer: report.ServiceAccount{Namespace: operator, Name: "tokenward-issuer"}, Now: n.clock.Now,
+	})
+	if result, err := controller.Reconcile(t.Context(), request); err != nil || result.RequeueAfter == 0 || writes > 0 {
+		t.Fatalf("before the policy is served: %+v, %v, %d writes", result, err, writes)
+	}
+	if _, err := parts.Reconcile(t.Context(), request); err != nil {
+		t.Fatal(err)
+	}
 	look := func(want int, reason string) {
 		t.Helper()
 		n.pass(2e9)
-		result, err := controller.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(n.policy)})
+		result, err := controller.Reconcile(t.Context(), request)
 		if err != nil || result.RequeueAfter == 0 {
 			t.Fatalf("%+v, %v", result, err)
 		}
@@ -48,14 +65,14 @@ func TestTheConditionIsWrittenOnlyWhenItChanges(t *testing.T) {
 			t.Errorf("%d writes, want %d; condition %+v", writes, want, got)
 		}
 	}
-	look(1, api.ReasonUsersReady)
-	look(1, api.ReasonUsersReady)
+	look(2, api.ReasonUsersReady) // one for each condition
+	look(2, api.ReasonUsersReady)
 	n.users(func(data map[string][]byte) { data["eve"] = []byte("{}") })
-	look(2, api.ReasonUsersPartlyInvalid)
-	look(2, api.ReasonUsersPartlyInvalid)
+	look(3, api.ReasonUsersPartlyInvalid)
+	look(3, api.ReasonUsersPartlyInvalid)
 	transition := n.usersReady().LastTransitionTime
 	n.users(func(data map[string][]byte) { delete(data, "eve") })
-	look(3, api.ReasonUsersReady)
+	look(4, api.ReasonUsersReady)
 	if got := n.usersReady().LastTransitionTime; !got.Equal(&transition) {
 		t.Errorf("the status stayed true, and its transition moved from %v to %v", transition, got)
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,16 +26,18 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	api "github.com/tokenward/tokenward/api/v1alpha1"
+	"github.com/tokenward/tokenward/internal/outbound"
 	"github.com/tokenward/tokenward/internal/servingcert"
 	"github.com/tokenward/tokenward/internal/session"
 	"github.com/tokenward/tokenward/internal/session/configmap"
 	"github.com/tokenward/tokenward/internal/users/password"
 	"github.com/tokenward/tokenward/issuer/caller"
 	"github.com/tokenward/tokenward/issuer/exchange"
+	"github.com/tokenward/tokenward/issuer/orders"
 	"github.com/tokenward/tokenward/issuer/policies"
 	"github.com/tokenward/tokenward/issuer/refusal"
+	"github.com/tokenward/tokenward/issuer/report"
 	"github.com/tokenward/tokenward/issuer/sealing"
-	"github.com/tokenward/tokenward/issuer/userstatus"
 )
 
 // ServiceAccount is the name of the issuer's account in the operator's namespace.
@@ -55,6 +58,9 @@ type Options struct {
 	Listen string
 	// Listener is served instead of Listen when it is set; the issuer closes it.
 	Listener net.Listener
+	// AllowOutbound are ranges of addresses that policies may name although the issuer
+	// would not connect there: its own machine, its node, metadata services.
+	AllowOutbound []netip.Prefix
 	// Clock is the real one when nil.
 	Clock clock.PassiveClock
 	// Log is the manager's logger when it is the zero value.
@@ -114,12 +120,23 @@ func SetupWithManager(mgr ctrl.Manager, options Options) error {
 	if err != nil {
 		return err
 	}
-	now := options.Clock.Now
-	sources := policies.NewSources(mgr.GetAPIReader(), password.NewPool(0, 0, m), now)
-	registry := policies.New(mgr.GetClient(), policies.Options{Namespace: options.Namespace, Sources: sources, OpenStore: openStore})
-	status := userstatus.New(mgr.GetClient(), userstatus.Options{
-		Sources: sources, Now: now,
-		Issuer: userstatus.ServiceAccount{Namespace: options.Namespace, Name: ServiceAccount},
+	now, guard := options.Clock.Now, outbound.Guard{Allowed: options.AllowOutbound}
+	registry := policies.New(mgr.GetClient(), policies.Options{
+		Namespace: options.Namespace,
+		Users: policies.SourceOptions{
+			Live: mgr.GetAPIReader(), Hasher: password.NewPool(0, 0, m), Guard: guard, Now: now,
+		},
+		Stores: policies.StoreOptions{
+			OpenConfigMaps: openStore, Live: mgr.GetAPIReader(), Guard: guard, Log: options.Log.WithName("sessions"), Now: now,
+		},
+	})
+	m.stores.observe(registry.Pools)
+	status := report.New(mgr.GetClient(), report.Options{
+		Parts: registry, Now: now,
+		Issuer: report.ServiceAccount{Namespace: options.Namespace, Name: ServiceAccount},
+	})
+	ordered := orders.New(mgr.GetClient(), mgr.GetAPIReader(), orders.Options{
+		Policies: registry, Recorder: mgr.GetEventRecorder("tokenward.io/orders"), Now: now,
 	})
 	serving := &server{
 		options:  options,
@@ -129,7 +146,7 @@ func SetupWithManager(mgr ctrl.Manager, options Options) error {
 		exchange: exchange.NewService(now, session.NewTokenID, m),
 		metrics:  m,
 	}
-	for _, part := range []interface{ SetupWithManager(ctrl.Manager) error }{keys, registry, status} {
+	for _, part := range []interface{ SetupWithManager(ctrl.Manager) error }{keys, registry, status, ordered} {
 		if err := part.SetupWithManager(mgr); err != nil {
 			return fmt.Errorf("set up the issuer: %w", err)
 		}
@@ -182,7 +199,7 @@ func configMapStores(mgr ctrl.Manager, keys *sealing.Keys, options Options, figu
 		if err != nil {
 			return nil, err
 		}
-		return figures.follow(policy, store), nil
+		return figures.follow(client.ObjectKeyFromObject(policy), policies.ConfigMaps{Store: store, Limit: int(policy.Spec.Store.ConfigMap.MaxSessions)}), nil
 	}, nil
 }
 

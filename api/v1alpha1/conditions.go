@@ -15,6 +15,9 @@ const (
 	// ConditionUsersReady (TokenPolicy) says whether the issuer can use the user
 	// source. Written by the issuer, which alone reads user sources.
 	ConditionUsersReady = "UsersReady"
+	// ConditionStoreReady (TokenPolicy) says whether the issuer can keep sessions. Written
+	// by the issuer.
+	ConditionStoreReady = "StoreReady"
 )
 
 // Reasons of ConditionReady on a SigningKey.
@@ -61,6 +64,47 @@ const (
 	ReasonUsersPartlyInvalid = "UsersPartlyInvalid"
 	// ReasonUsersUnavailable: the user source cannot be read for now.
 	ReasonUsersUnavailable = "UsersUnavailable"
+	// ReasonStoreReady: the session store can be used.
+	ReasonStoreReady = "StoreReady"
+	// ReasonStorePartlyUnreadable: some records of sessions do not open; the others do.
+	ReasonStorePartlyUnreadable = "StorePartlyUnreadable"
+	// ReasonStoreFull: there is no room for another session. Those that exist go on.
+	ReasonStoreFull = "StoreFull"
+	// ReasonStoreUnavailable: the session store cannot be used for now.
+	ReasonStoreUnavailable = "StoreUnavailable"
 	// ReasonPending: the issuer has not reported on this generation yet.
 	ReasonPending = "Pending"
+)
+
+// Reasons of UsersReady and StoreReady where a server is asked.
+const (
+	// ReasonSecretInvalid: the Secret with the credentials holds something else than it should.
+	ReasonSecretInvalid = "SecretInvalid"
+	// ReasonAddressRefused: the host is at an address that policies may not reach.
+	ReasonAddressRefused = "AddressRefused"
+	// ReasonUnreachable: nobody answers at the address.
+	ReasonUnreachable = "Unreachable"
+	// ReasonTLSNotTrusted: the server speaks no TLS, or its certificate is not trusted.
+	ReasonTLSNotTrusted = "TLSNotTrusted"
+	// ReasonCredentialsRefused: the server does not let the issuer in.
+	ReasonCredentialsRefused = "CredentialsRefused"
+	// ReasonPermissionDenied: the user that the Secret names may not do what the store needs.
+	ReasonPermissionDenied = "PermissionDenied"
+	// ReasonDatabaseMissing: the server has no such database.
+	ReasonDatabaseMissing = "DatabaseMissing"
+	// ReasonSchemaMismatch: a query asks for what the database does not have, or does not
+	// understand, or may not show.
+	ReasonSchemaMismatch = "SchemaMismatch"
+	// ReasonAnswerInvalid: the source answers, but not as agreed.
+	ReasonAnswerInvalid = "AnswerInvalid"
+	// ReasonTimeout: the source takes too long to answer.
+	ReasonTimeout = "Timeout"
+	// ReasonWrongMode: the servers do not belong together as spec.store.redis.mode says.
+	ReasonWrongMode = "WrongMode"
+	// ReasonReadOnly: the server takes no writes.
+	ReasonReadOnly = "ReadOnly"
+	// ReasonEvicts: the server drops sessions when its memory is full.
+	ReasonEvicts = "Evicts"
+	// ReasonNewerRelease: a newer release has written what this one does not understand.
+	ReasonNewerRelease = "NewerRelease"
 )

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -29,8 +30,8 @@ import (
 type Options struct {
 	// Namespace of the operator, where key rings are.
 	Namespace string
-	Sources   *Sources
-	OpenStore OpenStore
+	Users     SourceOptions
+	Stores    StoreOptions
 }
 
 // Controller keeps a Registry up to date.
@@ -38,7 +39,7 @@ type Controller struct {
 	*Registry
 	namespace string
 	cached    client.Client
-	sources   *Sources
+	sources   *sources
 	stores    *stores
 }
 
@@ -46,12 +47,40 @@ type Controller struct {
 func New(cached client.Client, options Options) *Controller {
 	return &Controller{
 		Registry: &Registry{}, namespace: options.Namespace,
-		cached: cached, sources: options.Sources, stores: newStores(options.OpenStore),
+		cached: cached, sources: newSources(options.Users), stores: newStores(options.Stores),
 	}
 }
 
-// Close the session stores, once nothing is served any more.
-func (c *Controller) Close() error { return c.stores.close() }
+// Close the user sources and the session stores, once nothing is served any more.
+func (c *Controller) Close() error { return errors.Join(c.sources.close(), c.stores.close()) }
+
+// Users is the user source of this very state of a policy; false while the controller
+// has not seen it, or for a kind of a newer release.
+func (c *Controller) Users(policy *api.TokenPolicy) (Users, bool) { return c.sources.current(policy) }
+
+// LookAtStore looks at the session store of this very state of a policy; false as with
+// [Controller.Users].
+func (c *Controller) LookAtStore(ctx context.Context, policy *api.TokenPolicy) (StoreLook, bool) {
+	store, err, ok := c.stores.current(policy)
+	switch {
+	case !ok, errors.Is(err, errNewerRelease):
+		return StoreLook{}, false
+	case err != nil:
+		return StoreLook{Err: err, Former: store != nil}, true
+	}
+	return store.Look(ctx), true
+}
+
+// Pools are the connections of the session stores that have any.
+func (c *Controller) Pools(see func(policy types.NamespacedName, stats PoolStats)) {
+	c.stores.each(func(policy types.NamespacedName, store Store) {
+		if pooling, ok := store.(grantedStore); ok {
+			if stats, open := pooling.pool(); open {
+				see(policy, stats)
+			}
+		}
+	})
+}
 
 // Reconcile makes the snapshot of one policy anew.
 func (c *Controller) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
@@ -61,7 +90,7 @@ func (c *Controller) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if apierrors.IsNotFound(err) || err == nil && !policy.DeletionTimestamp.IsZero() {
 		c.remove(key)
 		c.stores.forget(key)
-		c.sources.Forget(key)
+		c.sources.forget(key)
 		return ctrl.Result{}, nil
 	}
 	if err != nil {
@@ -73,34 +102,42 @@ func (c *Controller) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	case errors.As(err, &refused):
 		log.FromContext(ctx).Info("the policy cannot be served", "reason", refused.Detail)
 		c.set(key, entry{refused: refused})
+		c.settle(key)
 		return ctrl.Result{}, nil
 	case err != nil && c.serves(key, policy.UID):
 		return ctrl.Result{}, err // what is in force stays in force
 	case err != nil:
 		c.set(key, entry{refused: refusal.Unavailable("the TokenPolicy could not be loaded", err)})
+		c.settle(key)
 		return ctrl.Result{}, err
 	}
 	c.set(key, entry{policy: next})
+	c.settle(key)
 	return ctrl.Result{}, nil
+}
+
+// settle lets go of the users and sessions that the entry of now does not have.
+func (c *Controller) settle(key types.NamespacedName) {
+	c.sources.leaving.settle(key)
+	c.stores.leaving.settle(key)
 }
 
 // build makes a snapshot. A *refusal.Error says that there is none until something
 // that is watched changes; any other error is to be tried again.
 func (c *Controller) build(ctx context.Context, policy *api.TokenPolicy) (*exchange.Policy, error) {
-	if policy.Spec.Users.Secret == nil || policy.Spec.Store.ConfigMap == nil {
+	// Users and sessions come first: the report on them does not wait for a key.
+	source, known := c.sources.of(policy)
+	sessions, err := c.stores.of(ctx, policy)
+	switch {
+	case !known, errors.Is(err, errNewerRelease):
 		return nil, refusal.Unavailable("the TokenPolicy names a user source or a session store of a newer release", nil)
-	}
-	next := snapshot(policy)
-	var err error
-	if next.Keys, err = c.keys(ctx, policy); err != nil {
-		return nil, err
-	}
-	next.Users = c.sources.For(policy)
-	next.Sessions, err = c.stores.of(ctx, client.ObjectKeyFromObject(policy), policy)
-	if err != nil {
+	case err != nil:
 		return nil, fmt.Errorf("open the session store: %w", err)
 	}
-	return next, nil
+	next := snapshot(policy)
+	next.Users, next.Sessions, next.Attempts = source, sessions, sessions
+	next.Keys, err = c.keys(ctx, policy)
+	return next, err
 }
 
 // keys of the policy's SigningKey. A key that is gone or being deleted must not sign

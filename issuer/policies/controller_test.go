@@ -39,7 +39,9 @@ func TestAPolicyOfANewerReleaseIsRefusedAlone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			policy := &api.TokenPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "1"}, Spec: spec}
 			key := client.ObjectKeyFromObject(policy)
-			c := New(holding{policy: policy}, Options{Namespace: "tokenward-system", Sources: NewSources(nil, nil, time.Now)})
+			c := New(holding{policy: policy}, Options{Namespace: "tokenward-system", Users: SourceOptions{Now: time.Now}, Stores: StoreOptions{
+				OpenConfigMaps: func(context.Context, *api.TokenPolicy) (Store, error) { return &closable{}, nil },
+			}})
 			if result, err := c.Reconcile(t.Context(), ctrl.Request{NamespacedName: key}); err != nil || result.RequeueAfter != 0 {
 				t.Errorf("%+v, %v", result, err)
 			}

@@ -26,6 +26,8 @@ type closable struct {
 
 func (c *closable) Close() error { c.closed.Add(1); return c.Store.Close() }
 
+func (*closable) Look(context.Context) StoreLook { return StoreLook{} }
+
 func storePolicy(uid types.UID, maxSessions int32) *api.TokenPolicy {
 	return &api.TokenPolicy{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: uid},
@@ -34,11 +36,11 @@ func storePolicy(uid types.UID, maxSessions int32) *api.TokenPolicy {
 }
 
 func newTestStores(opened *[]*closable) *stores {
-	return newStores(func(_ context.Context, policy *api.TokenPolicy) (Store, error) {
+	return newStores(StoreOptions{OpenConfigMaps: func(_ context.Context, policy *api.TokenPolicy) (Store, error) {
 		c := &closable{Store: memory.New(session.PolicyID(policy.UID), memory.Options{})}
 		*opened = append(*opened, c)
 		return c, nil
-	})
+	}})
 }
 
 func TestAStoreLivesAsLongAsItsPolicyAndLingersForCallsUnderWay(t *testing.T) {
@@ -47,10 +49,11 @@ func TestAStoreLivesAsLongAsItsPolicyAndLingersForCallsUnderWay(t *testing.T) {
 		s := newTestStores(&opened)
 		key := types.NamespacedName{Namespace: "shop", Name: "web"}
 		get := func(p *api.TokenPolicy) Store {
-			store, err := s.of(t.Context(), key, p)
+			store, err := s.of(t.Context(), p)
 			if err != nil {
 				t.Fatal(err)
 			}
+			s.leaving.settle(key)
 			return store
 		}
 		first := get(storePolicy("1", 10))
@@ -82,7 +85,7 @@ func TestAStoreLivesAsLongAsItsPolicyAndLingersForCallsUnderWay(t *testing.T) {
 		if opened[2].closed.Load() != 1 {
 			t.Errorf("closed %d times", opened[2].closed.Load())
 		}
-		if _, err := s.of(t.Context(), key, storePolicy("3", 1)); !errors.Is(err, errStoresClosed) {
+		if _, err := s.of(t.Context(), storePolicy("3", 1)); !errors.Is(err, errStoresClosed) {
 			t.Errorf("after the end: %v", err)
 		}
 	})

@@ -4,6 +4,7 @@
 package docs_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -22,7 +23,7 @@ import (
 	"github.com/tokenward/tokenward/internal/users/password"
 	"github.com/tokenward/tokenward/issuer"
 	"github.com/tokenward/tokenward/issuer/policies"
-	"github.com/tokenward/tokenward/issuer/userstatus"
+	"github.com/tokenward/tokenward/issuer/report"
 )
 
 // asIssuer acts with the permissions of the issuer's ServiceAccount.
@@ -38,18 +39,32 @@ func asIssuer(t *testing.T) client.Client {
 	return acting
 }
 
+// noStore stands for the sessions.
+type noStore struct{ policies.Store }
+
+func (noStore) Look(context.Context) policies.StoreLook { return policies.StoreLook{} }
+
 // TestTheReadmeLeadsToUsersWhoCanLogIn applies its objects, looks with the issuer's eyes,
 // runs its commands, looks again, and logs in with its curl line.
 func TestTheReadmeLeadsToUsersWhoCanLogIn(t *testing.T) {
 	n := newTenant(t)
-	n.applyReadme(t)
+	n.apply(t, "README.md")
 	key := client.ObjectKey{Namespace: n.namespace, Name: "shop"}
 	clock := time.Now()
 	reader := asIssuer(t)
-	sources := policies.NewSources(reader, password.NewPool(1, 1, nil), func() time.Time { return clock })
-	status := userstatus.New(reader, userstatus.Options{
-		Sources: sources, Now: func() time.Time { return clock },
-		Issuer: userstatus.ServiceAccount{Namespace: operatorNamespace, Name: issuer.ServiceAccount},
+	now := func() time.Time { return clock }
+	parts := policies.New(reader, policies.Options{
+		Namespace: operatorNamespace,
+		Users:     policies.SourceOptions{Live: reader, Hasher: password.NewPool(1, 1, nil), Now: now},
+		Stores: policies.StoreOptions{OpenConfigMaps: func(context.Context, *api.TokenPolicy) (policies.Store, error) {
+			return noStore{}, nil // it is about users
+		}},
+	})
+	if _, err := parts.Reconcile(t.Context(), ctrl.Request{NamespacedName: key}); err != nil {
+		t.Fatal(err)
+	}
+	status := report.New(reader, report.Options{
+		Parts: parts, Now: now, Issuer: report.ServiceAccount{Namespace: operatorNamespace, Name: issuer.ServiceAccount},
 	})
 	look := func(reason string) (*api.TokenPolicy, string) {
 		clock = clock.Add(time.Minute)
@@ -102,7 +117,11 @@ func TestTheReadmeLeadsToUsersWhoCanLogIn(t *testing.T) {
 	if err := json.Unmarshal([]byte(loginBody), &fields); err != nil || !strings.Contains(read(t, "README.md"), loginBody) {
 		t.Fatalf("the README does not log in with %s (%v)", loginBody, err)
 	}
-	user, err := sources.For(policy).Authenticate(t.Context(), fields)
+	source, ok := parts.Users(policy)
+	if !ok {
+		t.Fatal("the policy is not served")
+	}
+	user, err := source.Authenticate(t.Context(), fields)
 	if err != nil || user.Subject != "alice" || user.Attributes["role"] != "admin" {
 		t.Errorf("the README's user logs in as %+v, %v", user, err)
 	}
@@ -160,7 +179,7 @@ func object(t *testing.T, args []string) client.Object {
 	if err != nil {
 		t.Fatal(err)
 	}
-	object, err := created(c)
+	object, err := created(c, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ var start = time.Unix(1_800_000_000, 123_000_000)
 
 func TestTake(t *testing.T) {
 	limit := Limit{Burst: 3, Interval: time.Minute}
-	in := func(d time.Duration) time.Time { return start.Add(d) }
+	in := start.Add
 	tests := map[string]struct {
 		limit       Limit
 		whole, next time.Time

@@ -59,9 +59,11 @@ type Store interface {
 	// The channel is closed when ctx ends or the store is closed; the receiver must
 	// not assume that everything was sent unless it has seen Synced.
 	Revocations(ctx context.Context, since Cursor) (<-chan Event, error)
+
+	Revoker
 }
 
-// Revoker is a [Store] that ends many sessions at once.
+// Revoker is the part of a [Store] that ends many sessions at once.
 type Revoker interface {
 	// RevokeWhere revokes, as [Session.Revoke] does, every session that which includes
 	// and whose Create has returned before the call; those that are created meanwhile may

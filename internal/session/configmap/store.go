@@ -42,7 +42,6 @@ type Store struct {
 
 var (
 	_ session.Store    = (*Store)(nil)
-	_ session.Revoker  = (*Store)(nil)
 	_ attempts.Counter = (*Store)(nil)
 )
 

@@ -80,7 +80,6 @@ type Store struct {
 
 var (
 	_ session.Store    = (*Store)(nil)
-	_ session.Revoker  = (*Store)(nil)
 	_ attempts.Counter = (*Store)(nil)
 )
 
@@ -143,8 +142,7 @@ func (s *Store) Load(ctx context.Context, id session.ID) (session.Session, error
 	d := s.data
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.collect(s.now())
-	found, ok := d.byID[id]
+	found, ok := d.find(id, s.now())
 	if !ok {
 		return session.Session{}, session.ErrNotFound
 	}
@@ -162,8 +160,7 @@ func (s *Store) Swap(ctx context.Context, next session.Session) (session.Session
 	d := s.data
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.collect(s.now())
-	found, ok := d.byID[next.ID]
+	found, ok := d.find(next.ID, s.now())
 	switch {
 	case !ok:
 		return session.Session{}, session.ErrNotFound
@@ -210,6 +207,13 @@ func (d *sessions) put(s session.Session) session.Session {
 	return s
 }
 
+// find returns a session that is not dead.
+func (d *sessions) find(id session.ID, now time.Time) (stored, bool) {
+	found, ok := d.byID[id]
+	return found, ok && !now.After(found.KeepUntil())
+}
+
+// collect removes the dead. Only what adds or goes over all of them does it.
 func (d *sessions) collect(now time.Time) {
 	for id, s := range d.byID {
 		if now.After(s.KeepUntil()) {

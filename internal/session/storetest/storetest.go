@@ -41,15 +41,13 @@ type Backend struct {
 	Unlimited bool
 }
 
-type test struct {
-	name string
-	run  func(t *testing.T, s *suite)
-}
-
 // Run runs the suite.
 func Run(t *testing.T, backend Backend) {
 	t.Helper()
-	tests := []test{
+	tests := []struct {
+		name string
+		run  func(t *testing.T, s *suite)
+	}{
 		{"an unknown session is not found", unknown},
 		{"a session comes back as it was stored", comesBack},
 		{"a session is created once", createdOnce},
@@ -68,9 +66,15 @@ func Run(t *testing.T, backend Backend) {
 		{"nothing is lost over a reopen", reopen},
 		{"a full store refuses until there is room", full},
 		{"policies do not mix", policies},
-	}
-	if _, ok := backend.Open(t, Options{Policy: NewPolicyID(), MaxSessions: 1, Now: time.Now}).(session.Revoker); ok {
-		tests = append(tests, whereTests...)
+		{"an order ends the sessions that it selects, and counts them", selects},
+		{"what an order ended is as if each were revoked", revokedAsOne},
+		{"an order wins over refreshes at other instances", orderRace},
+		{"an order among logins ends all that were there before", orderAmongLogins},
+		{"two orders at once count each session once", twoOrders},
+		{"an order comes to every instance, also to one that resumes", orderStream},
+		{"an order ends thousands", manySessions},
+		{"a cancelled order returns, and another one does the rest", cancelledOrder},
+		{"an order ends nothing of another policy", orderOfAPolicy},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -13,8 +13,9 @@ import (
 )
 
 // conditions are those that the manager writes: SettingsPublished, and Ready, which
-// sums it and the issuer's UsersReady up. It is a pure function of what the status
-// says already, of why the spec was refused (nil when it was published), and of now.
+// sums it and the issuer's UsersReady and StoreReady up. It is a pure function of what
+// the status says already, of why the spec was refused (nil when it was published), and
+// of now.
 func conditions(policy *api.TokenPolicy, refused *refusal, now time.Time) []metav1.Condition {
 	published := metav1.Condition{
 		Type: api.ConditionSettingsPublished, Status: metav1.ConditionTrue, Reason: api.ReasonPublished,
@@ -23,31 +24,61 @@ func conditions(policy *api.TokenPolicy, refused *refusal, now time.Time) []meta
 	if refused != nil {
 		published.Status, published.Reason, published.Message = metav1.ConditionFalse, refused.reason, refused.message
 	}
-	ready := sum(published, meta.FindStatusCondition(policy.Status.Conditions, api.ConditionUsersReady), policy.Generation)
+	parts := []part{
+		{published, api.ReasonPublished},
+		{reported(policy, api.ConditionUsersReady, "users"), api.ReasonUsersReady},
+	}
+	if !reportedByAnOlderIssuer(policy) {
+		parts = append(parts, part{reported(policy, api.ConditionStoreReady, "session store"), api.ReasonStoreReady})
+	}
+	ready := sum(parts)
 	return []metav1.Condition{
 		settled(published, policy, now),
 		settled(ready, policy, now),
 	}
 }
 
-// sum is the Ready condition: the first part that does not work, or else the first
-// that has something to say.
-func sum(published metav1.Condition, users *metav1.Condition, generation int64) metav1.Condition {
-	ready := metav1.Condition{Type: api.ConditionReady}
-	switch {
-	case published.Status != metav1.ConditionTrue:
-		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, published.Reason, published.Message
-	case users == nil || users.ObservedGeneration != generation:
-		ready.Status, ready.Reason = metav1.ConditionUnknown, api.ReasonPending
-		ready.Message = "the issuer has not reported on the users of this generation yet."
-	case users.Status != metav1.ConditionTrue:
-		ready.Status, ready.Reason, ready.Message = users.Status, users.Reason, users.Message
-	case users.Reason != api.ReasonUsersReady:
-		ready.Status, ready.Reason, ready.Message = metav1.ConditionTrue, users.Reason, users.Message
-	default:
-		ready.Status, ready.Reason, ready.Message = metav1.ConditionTrue, api.ReasonReady, "every part of this policy works."
+// part is a condition that Ready sums up, and its reason when it has nothing to say.
+type part struct {
+	metav1.Condition
+	silent string
+}
+
+// reported is a condition of the issuer's, if it is about this generation.
+func reported(policy *api.TokenPolicy, kind, what string) metav1.Condition {
+	if has := meta.FindStatusCondition(policy.Status.Conditions, kind); has != nil && has.ObservedGeneration == policy.Generation {
+		return *has
 	}
-	return ready
+	return metav1.Condition{
+		Type: kind, Status: metav1.ConditionUnknown, Reason: api.ReasonPending,
+		Message: "the issuer has not reported on the " + what + " of this generation yet.",
+	}
+}
+
+// reportedByAnOlderIssuer: while an upgrade is under way the manager may be newer than
+// the issuer, which then says nothing about stores and knows but one kind of them, the
+// one in ConfigMaps. A policy with that one is as good as before the upgrade, and must
+// not look otherwise. An issuer of this release reports on the store before it reports
+// on the users.
+func reportedByAnOlderIssuer(policy *api.TokenPolicy) bool {
+	return policy.Spec.Store.ConfigMap != nil &&
+		reported(policy, api.ConditionUsersReady, "").Reason != api.ReasonPending &&
+		meta.FindStatusCondition(policy.Status.Conditions, api.ConditionStoreReady) == nil
+}
+
+// sum is the Ready condition: the first part that does not work; else the first that is
+// not known; else the first that has something to say.
+func sum(parts []part) metav1.Condition {
+	for _, status := range []metav1.ConditionStatus{metav1.ConditionFalse, metav1.ConditionUnknown, metav1.ConditionTrue} {
+		for _, p := range parts {
+			if p.Status == status && p.Reason != p.silent {
+				return metav1.Condition{Type: api.ConditionReady, Status: status, Reason: p.Reason, Message: p.Message}
+			}
+		}
+	}
+	return metav1.Condition{
+		Type: api.ConditionReady, Status: metav1.ConditionTrue, Reason: api.ReasonReady, Message: "every part of this policy works.",
+	}
 }
 
 // settled gives the condition its generation, and the time since when it has its status.

@@ -9,7 +9,7 @@
 // settings are (render.go), what the conditions say (conditions.go). The reconciler
 // is a list of phases over a scope around it.
 //
-// It reads of a key only the public record, never the Secret. It does not read user
-// sources: the issuer does, and reports in the condition UsersReady, which this
-// package sums up in Ready and never writes.
+// It reads of a key only the public record, never the Secret. It does not look at user
+// sources and session stores: the issuer does, and reports in the conditions UsersReady
+// and StoreReady, which this package sums up in Ready and never writes.
 package tokenpolicy

@@ -19,11 +19,11 @@ import (
 )
 
 // writeStatus applies the manager's part of the status, if it differs from what is
-// there. The issuer's condition is not in the configuration, so it stays the issuer's.
+// there. The issuer's conditions are not in the configuration, so they stay the issuer's.
 func (r *reconciler) writeStatus(ctx context.Context, s *scope) error {
 	policy := s.policy
 	wanted := conditions(policy, s.refused, r.options.Clock.Now())
-	if reported(policy, wanted, s.pods) {
+	if saidAlready(policy, wanted, s.pods) {
 		return nil
 	}
 	status := apply.TokenPolicyStatus().
@@ -39,8 +39,8 @@ func (r *reconciler) writeStatus(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// reported says whether the status says all this already.
-func reported(policy *api.TokenPolicy, wanted []metav1.Condition, pods api.PodCounts) bool {
+// saidAlready says whether the status says all this.
+func saidAlready(policy *api.TokenPolicy, wanted []metav1.Condition, pods api.PodCounts) bool {
 	status := policy.Status
 	if status.ObservedGeneration != policy.Generation || status.Pods == nil || *status.Pods != pods {
 		return false

@@ -88,6 +88,64 @@ func BenchmarkRefresh(b *testing.B) {
 	b.Logf("%d sessions take %d bytes each; %d %% of the updates were made in place", sessions, size/sessions, hot)
 }
 
+// BenchmarkRevokeWhere ends 10,000 sessions with one order while others are refreshed, 200
+// a second. Run it with -benchtime=1x or so: an iteration is an order.
+func BenchmarkRevokeWhere(b *testing.B) {
+	const sessions, others = 10000, 500
+	server := testservers.Postgres(b, testservers.PostgresSetting("fsync", "on"), testservers.PostgresSetting("full_page_writes", "on"))
+	store := open(b, testConfig(server, server.Database(b))).Store(storetest.NewPolicyID(), StoreOptions{})
+	ids := make([]session.ID, others)
+	parallel(b, 32, others, func(i int) {
+		other := newSession(store.policy, time.Now())
+		other.Subject = "bob"
+		ids[i] = other.ID
+		if err := store.Create(b.Context(), other); err != nil {
+			b.Error(err)
+		}
+	})
+	var latencies []time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		parallel(b, 32, sessions, func(int) {
+			if err := store.Create(b.Context(), newSession(store.policy, time.Now())); err != nil {
+				b.Error(err)
+			}
+		})
+		stop := make(chan struct{})
+		var group sync.WaitGroup
+		group.Go(func() {
+			ticker := time.NewTicker(5 * time.Millisecond)
+			defer ticker.Stop()
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				case <-ticker.C:
+				}
+				begin := time.Now()
+				found, err := store.Load(b.Context(), ids[i%others])
+				if err == nil {
+					_, err = store.Swap(b.Context(), rotate(found, time.Now()))
+				}
+				if err != nil {
+					b.Error(err)
+				}
+				latencies = append(latencies, time.Since(begin))
+			}
+		})
+		b.StartTimer()
+		n, err := store.RevokeWhere(b.Context(), session.Selection{Subject: "alice@example.com", CreatedUntil: time.Now()}, order())
+		if n != sessions || err != nil {
+			b.Fatalf("%d sessions, %v", n, err)
+		}
+		close(stop)
+		group.Wait()
+	}
+	slices.Sort(latencies)
+	b.ReportMetric(latencies[len(latencies)*99/100].Seconds()*1e3, "refresh-p99-ms")
+	b.ReportMetric(latencies[len(latencies)-1].Seconds()*1e3, "refresh-max-ms")
+}
+
 func report(b *testing.B, latencies []time.Duration, elapsed time.Duration) {
 	b.Helper()
 	slices.Sort(latencies)

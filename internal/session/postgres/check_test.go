@@ -37,6 +37,7 @@ func TestCheckSaysWhatIsWrong(t *testing.T) {
 	database := plain.Database(t)
 	plain.Exec(t, "postgres", "CREATE ROLE weak"+canary+" LOGIN PASSWORD '"+canary+"'")
 	plain.Exec(t, "postgres", "CREATE ROLE owner LOGIN PASSWORD '"+canary+"'")
+	plain.Exec(t, "postgres", "CREATE ROLE many LOGIN PASSWORD '"+canary+"' CONNECTION LIMIT 0")
 	newer, foreign, given := plain.Database(t), plain.Database(t), plain.Database(t)
 	if err := open(t, testConfig(plain, newer)).Check(t.Context()); err != nil {
 		t.Fatal(err)
@@ -78,6 +79,7 @@ func TestCheckSaysWhatIsWrong(t *testing.T) {
 		"no such database":                {Config{URL: Secret(plain.URL("none" + canary))}, DatabaseMissing},
 		"may not create the schema":       {Config{URL: Secret(plain.URLFor("weak"+canary, canary, plain.Database(t)))}, PermissionDenied},
 		"may not use the schema":          {Config{URL: Secret(plain.URLFor("weak"+canary, canary, foreign))}, PermissionDenied},
+		"no connection is left":           {Config{URL: Secret(plain.URLFor("many", canary, database))}, Busy},
 		"the schema is newer":             {Config{URL: Secret(plain.URL(newer))}, SchemaNewer},
 		"the server takes no writes":      {Config{URL: Secret(plain.URL(readOnly))}, ReadOnly},
 		"the CA is another one":           {Config{URL: Secret(secure.URL(secureDatabase)), CA: testservers.Postgres(t, testservers.PostgresTLS()).CA}, TLSNotTrusted},

@@ -108,6 +108,9 @@ func (d *Database) Check(ctx context.Context) error {
 			return err
 		}
 		return d.once(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+			if _, err := conn.Exec(ctx, "SELECT FROM tokenward.policies, tokenward.attempts LIMIT 0"); err != nil {
+				return err
+			}
 			var found loaded
 			return found.query(ctx, conn, "", "")
 		})
@@ -158,10 +161,7 @@ func (d *Database) again(ctx context.Context, attempt func(context.Context) erro
 func (d *Database) once(ctx context.Context, work func(context.Context, *pgx.Conn) error) error {
 	conn, err := d.pool.Acquire(ctx)
 	if err != nil {
-		if stat := d.pool.Stat(); errors.Is(err, context.DeadlineExceeded) && stat.AcquiredConns() >= stat.MaxConns() {
-			return errBusy
-		}
-		return err
+		return d.orBusy(err)
 	}
 	defer conn.Release()
 	err = work(ctx, conn.Conn())
@@ -183,6 +183,14 @@ func (d *Database) ensureSchema(ctx context.Context) error {
 		defer stop()
 		return struct{}{}, d.migrate(ctx)
 	})
+	return d.orBusy(err)
+}
+
+// orBusy tells waiting for a connection in vain from waiting for the server.
+func (d *Database) orBusy(err error) error {
+	if stat := d.pool.Stat(); errors.Is(err, context.DeadlineExceeded) && stat.AcquiredConns() >= stat.MaxConns() {
+		return errBusy
+	}
 	return err
 }
 

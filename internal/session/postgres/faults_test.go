@@ -15,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tokenward/tokenward/internal/attempts"
 	"github.com/tokenward/tokenward/internal/session"
 	"github.com/tokenward/tokenward/internal/session/storetest"
 	"github.com/tokenward/tokenward/internal/testservers"
@@ -61,6 +62,25 @@ func TestACallWhoseConnectionBreaksIsMadeOnce(t *testing.T) {
 	store := open(t, config).Store(storetest.NewPolicyID(), StoreOptions{})
 	// Once undisturbed, so that what is cut is the statement and not its preparation.
 	warm := create(t, store)
+	order := func(subject string) (n int) {
+		t.Helper()
+		n, err := store.RevokeWhere(t.Context(), session.Selection{Subject: subject, CreatedUntil: time.Now()}, order())
+		if err != nil {
+			t.Fatalf("order: %v", err)
+		}
+		return n
+	}
+	attempt := func(key attempts.Key) time.Duration {
+		t.Helper()
+		wait, err := store.Take(t.Context(), key, oneAnHour)
+		if err == nil {
+			err = store.GiveBack(t.Context(), "other", oneAnHour)
+		}
+		if err != nil {
+			t.Fatalf("attempt: %v", err)
+		}
+		return wait
+	}
 	for name, arm := range map[string]func(){
 		"before the request": func() { cut.request.Store(true) },
 		"before the answer":  func() { cut.answer.Store(true) },
@@ -74,6 +94,8 @@ func TestACallWhoseConnectionBreaksIsMadeOnce(t *testing.T) {
 					t.Fatal(err)
 				}
 				revoke(t, store, next)
+				order("warm")
+				attempt("warm")
 			}
 			prepare()
 			created := newSession(store.policy, time.Now())
@@ -104,6 +126,28 @@ func TestACallWhoseConnectionBreaksIsMadeOnce(t *testing.T) {
 			revoked := revoke(t, store, swapped)
 			if again := load(t, store, created.ID); again.Revoked == nil || again.Version != revoked.Version {
 				t.Errorf("stored is %+v", again)
+			}
+			prepare()
+			order(warm.Subject)
+			create(t, store)
+			arm()
+			if n := order(warm.Subject); n != 1 {
+				t.Errorf("an order ended %d sessions, one was there", n)
+			}
+			prepare()
+			arm()
+			if wait := attempt(attempts.Key(name)); wait != 0 {
+				t.Errorf("the first attempt has to wait for %s", wait)
+			}
+			if wait := attempt(attempts.Key(name)); wait == 0 {
+				t.Error("a second attempt was allowed")
+			}
+			arm()
+			if err := store.GiveBack(t.Context(), attempts.Key(name), oneAnHour); err != nil {
+				t.Errorf("give back: %v", err)
+			}
+			if attempt(attempts.Key(name)) != 0 || attempt(attempts.Key(name)) == 0 {
+				t.Error("not one attempt was given back")
 			}
 			if cut.request.Load() || cut.answer.Load() {
 				t.Error("nothing was cut: the test tests nothing")

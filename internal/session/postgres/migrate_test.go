@@ -6,6 +6,8 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"testing/fstest"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tokenward/tokenward/internal/session"
 	"github.com/tokenward/tokenward/internal/session/storetest"
 	"github.com/tokenward/tokenward/internal/testservers"
 )
@@ -135,6 +138,48 @@ func TestMigrators(t *testing.T) {
 		}
 		if _, err := store.Swap(t.Context(), rotate(found, time.Now())); err != nil {
 			t.Errorf("swap: %v", err)
+		}
+	})
+
+	t.Run("a release that a newer schema allows starts with it, and leaves it alone", func(t *testing.T) {
+		conn := connect(t, server.Database(t))
+		known, err := migrations(migrationFiles)
+		if err != nil {
+			t.Fatal(err)
+		}
+		more := slices.Concat(known, []string{fmt.Sprintf("-- oldest: %d\nCREATE TABLE tokenward.more (n int)", len(known))})
+		if err := migrate(t.Context(), conn, more); err != nil {
+			t.Fatal(err)
+		}
+		if err := migrate(t.Context(), conn, known); err != nil {
+			t.Errorf("the release before: %v", err)
+		}
+		var ours *Error
+		breaking := slices.Concat(more, []string{"ALTER TABLE tokenward.more ADD m int"})
+		if err := migrate(t.Context(), conn, breaking); err != nil {
+			t.Fatal(err)
+		}
+		if err := migrate(t.Context(), conn, more); !errors.As(err, &ours) || ours.Kind != SchemaNewer {
+			t.Errorf("a release that the schema does not allow: %v", err)
+		}
+	})
+
+	t.Run("the sessions of the first schema stay, and can be ended", func(t *testing.T) {
+		database := server.Database(t)
+		known, err := migrations(migrationFiles)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := open(t, testConfig(server, database))
+		before.migrations = known[:1]
+		old := before.Store(storetest.NewPolicyID(), StoreOptions{})
+		found := create(t, old)
+		now := open(t, testConfig(server, database)).Store(old.policy, StoreOptions{})
+		if n, err := now.RevokeWhere(t.Context(), session.Selection{Subject: found.Subject, CreatedUntil: time.Now()}, order()); n != 1 || err != nil {
+			t.Errorf("%d ended, %v", n, err)
+		}
+		if later := create(t, old); load(t, now, later.ID).Revoked != nil || load(t, old, found.ID).Revoked == nil {
+			t.Error("the releases do not see the same")
 		}
 	})
 

@@ -78,10 +78,20 @@ func TestStore(t *testing.T) {
 	})
 }
 
-// TestStoreOfASharedPool is the way an issuer has it.
+// TestStoreOfASharedPool is the way an issuer has it, with the rights that the page says.
 func TestStoreOfASharedPool(t *testing.T) {
 	server := testservers.Postgres(t)
-	shared := open(t, testConfig(server, server.Database(t)))
+	database := server.Database(t)
+	server.Exec(t, database, "CREATE ROLE tokenward LOGIN PASSWORD '"+canary+"'; CREATE SCHEMA tokenward AUTHORIZATION tokenward")
+	config := testConfig(server, database)
+	config.URL = Secret(server.URLFor("tokenward", canary, database))
+	shared := open(t, config)
+	if err := shared.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := shared.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	storetest.Run(t, storetest.Backend{
 		Unlimited: true,
 		Open: func(tb testing.TB, o storetest.Options) session.Store {
@@ -91,6 +101,12 @@ func TestStoreOfASharedPool(t *testing.T) {
 			return store
 		},
 	})
+	countertest.Run(t, countertest.Backend{Open: func(tb testing.TB, o storetest.Options) attempts.Counter {
+		tb.Helper()
+		store := shared.Store(o.Policy, StoreOptions{Now: o.Now})
+		tb.Cleanup(func() { _ = store.Close() })
+		return store
+	}})
 }
 
 var testPolicy = session.Policy{

@@ -72,6 +72,77 @@ func BenchmarkRefresh(b *testing.B) {
 	}
 }
 
+// BenchmarkRevokeWhere ends 10,000 sessions with one order while others are refreshed, 200
+// a second. Run it with -benchtime=1x or so: an iteration is an order.
+func BenchmarkRevokeWhere(b *testing.B) {
+	const sessions, others = 10000, 500
+	server := testservers.Redis(b, testservers.RedisOptions{Config: []string{"appendonly yes", "appendfsync everysec"}})
+	store := open(b, Options{Addresses: []string{server.Addr}})
+	ids := make([]session.ID, others)
+	parallel(others, func(i int) {
+		other := newSession(store.options.Policy, time.Now())
+		other.Subject = "bob"
+		ids[i] = other.ID
+		if err := store.Create(b.Context(), other); err != nil {
+			b.Error(err)
+		}
+	})
+	var latencies []time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		parallel(sessions, func(int) {
+			if err := store.Create(b.Context(), newSession(store.options.Policy, time.Now())); err != nil {
+				b.Error(err)
+			}
+		})
+		stop := make(chan struct{})
+		var group sync.WaitGroup
+		group.Go(func() {
+			ticker := time.NewTicker(5 * time.Millisecond)
+			defer ticker.Stop()
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				case <-ticker.C:
+				}
+				begin := time.Now()
+				found, err := store.Load(b.Context(), ids[i%others])
+				if err == nil {
+					_, err = store.Swap(b.Context(), rotate(found, time.Now()))
+				}
+				if err != nil {
+					b.Error(err)
+				}
+				latencies = append(latencies, time.Since(begin))
+			}
+		})
+		b.StartTimer()
+		n, err := store.RevokeWhere(b.Context(), session.Selection{Subject: "alice@example.com", CreatedUntil: time.Now()}, order)
+		if n != sessions || err != nil {
+			b.Fatalf("%d sessions, %v", n, err)
+		}
+		close(stop)
+		group.Wait()
+	}
+	slices.Sort(latencies)
+	b.ReportMetric(latencies[len(latencies)*99/100].Seconds()*1e3, "refresh-p99-ms")
+	b.ReportMetric(latencies[len(latencies)-1].Seconds()*1e3, "refresh-max-ms")
+}
+
+// parallel does the work of each number, 20 at once.
+func parallel(n int, work func(i int)) {
+	var group sync.WaitGroup
+	for worker := range 20 {
+		group.Go(func() {
+			for i := worker; i < n; i += 20 {
+				work(i)
+			}
+		})
+	}
+	group.Wait()
+}
+
 func report(b *testing.B, latencies []time.Duration, elapsed time.Duration) {
 	b.Helper()
 	slices.Sort(latencies)
@@ -84,19 +155,13 @@ func report(b *testing.B, latencies []time.Duration, elapsed time.Duration) {
 func fill(b *testing.B, store *Store) []session.ID {
 	b.Helper()
 	ids := make([]session.ID, benchSessions)
-	var group sync.WaitGroup
-	for worker := range 20 {
-		group.Go(func() {
-			for i := worker; i < benchSessions; i += 20 {
-				created := newSession(store.options.Policy, time.Now())
-				ids[i] = created.ID
-				if err := store.Create(b.Context(), created); err != nil {
-					b.Error(err)
-				}
-			}
-		})
-	}
-	group.Wait()
+	parallel(benchSessions, func(i int) {
+		created := newSession(store.options.Policy, time.Now())
+		ids[i] = created.ID
+		if err := store.Create(b.Context(), created); err != nil {
+			b.Error(err)
+		}
+	})
 	used, err := store.client.MemoryUsage(b.Context(), store.key(ids[0])).Result()
 	if err != nil {
 		b.Fatal(err)

@@ -32,11 +32,13 @@ type kubectl struct {
 	binary string
 	kinds  map[string]schema.GroupVersionKind // by every name of a resource
 	names  map[string]bool                    // below tokenward.io/
+	// conditions of our kinds, by type.
+	conditions map[string]bool
 }
 
 func newKubectl(t *testing.T) *kubectl {
 	t.Helper()
-	k := &kubectl{binary: findKubectl(), kinds: map[string]schema.GroupVersionKind{}, names: namesOfOurs(t)}
+	k := &kubectl{binary: findKubectl(), kinds: map[string]schema.GroupVersionKind{}, names: namesOfOurs(t), conditions: conditionTypes(t)}
 	if k.binary == "" {
 		t.Log("there is no kubectl here: the examples' commands were understood by this test alone")
 	}
@@ -76,7 +78,15 @@ func findKubectl() string {
 // command is a call of kubectl, taken apart.
 type command struct {
 	words []string
-	flags map[string]string
+	flags map[string][]string
+}
+
+// flag is the value of one that is there once.
+func (c command) flag(name string) string {
+	if values := c.flags[name]; len(values) > 0 {
+		return values[len(values)-1]
+	}
+	return ""
 }
 
 // withValue are the flags whose value is the next word, when there is no "=".
@@ -84,13 +94,13 @@ var withValue = map[string]string{"-n": "namespace", "--namespace": "namespace",
 
 // flagsOf are those that a verb may have here, besides the namespace.
 var flagsOf = map[string][]string{
-	"create": {"from-literal", "verb", "resource", "resource-name", "role", "serviceaccount"}, "apply": {"server-side", "filename", "kustomize"},
-	"get": {"output", "all-namespaces"}, "describe": nil, "annotate": {"overwrite"}, "patch": {"type", "patch"},
-	"delete": {"all", "all-namespaces", "filename", "selector"}, "rollout": nil,
+	"create": {"from-literal", "from-file", "verb", "resource", "resource-name", "role", "serviceaccount"}, "apply": {"server-side", "filename", "kustomize"},
+	"get": {"output", "all-namespaces", "selector"}, "describe": nil, "annotate": {"overwrite"}, "patch": {"type", "patch"},
+	"delete": {"all", "all-namespaces", "filename", "selector"}, "rollout": nil, "wait": {"for", "timeout"},
 }
 
 func takeApart(args []string) (command, error) {
-	c := command{flags: map[string]string{}}
+	c := command{flags: map[string][]string{}}
 	for i := 0; i < len(args); i++ {
 		name, value, hasValue := strings.Cut(args[i], "=")
 		long, takesNext := withValue[name]
@@ -104,7 +114,7 @@ func takeApart(args []string) (command, error) {
 		default:
 			name = cmp.Or(long, strings.TrimLeft(name, "-"))
 		}
-		c.flags[name] = value
+		c.flags[name] = append(c.flags[name], value)
 	}
 	if len(c.words) == 0 {
 		return c, fmt.Errorf("kubectl %q has no verb", args)
@@ -121,7 +131,8 @@ func takeApart(args []string) (command, error) {
 	return c, nil
 }
 
-func (k *kubectl) run(t *testing.T, what block, args []string) {
+// run checks a command that was called in the folder.
+func (k *kubectl) run(t *testing.T, what block, folder string, args []string) {
 	t.Helper()
 	c, err := takeApart(args)
 	if err != nil {
@@ -129,30 +140,30 @@ func (k *kubectl) run(t *testing.T, what block, args []string) {
 		return
 	}
 	// The real one first: what it would create is not there yet.
-	if k.binary != "" && c.words[0] != "rollout" {
+	if k.binary != "" && c.words[0] != "rollout" && c.words[0] != "wait" {
 		if !slices.Contains([]string{"get", "describe"}, c.words[0]) {
 			args = append(slices.Clone(args), "--dry-run=server")
 		}
 		called := exec.CommandContext(t.Context(), k.binary, args...)
-		called.Dir, called.Env = testenv.Root(), append(os.Environ(), "KUBECONFIG="+shared.kubeconfig)
+		called.Dir, called.Env = folder, append(os.Environ(), "KUBECONFIG="+shared.kubeconfig)
 		if out, err := called.CombinedOutput(); err != nil {
 			t.Errorf("%s: kubectl %q: %v\n%s", what, args, err, out)
 		}
 	}
-	if err := k.understand(t, c); err != nil {
+	if err := k.understand(t, folder, c); err != nil {
 		t.Errorf("%s: kubectl %q: %v", what, args, err)
 	}
 }
 
 // understand does what a command says: creation for real, everything else as a dry run.
-func (k *kubectl) understand(t *testing.T, c command) error {
+func (k *kubectl) understand(t *testing.T, folder string, c command) error {
 	t.Helper()
-	if c.flags["filename"]+c.flags["kustomize"] != "" {
-		_, err := os.Stat(filepath.Join(testenv.Root(), c.flags["filename"]+c.flags["kustomize"]))
+	if path := c.flag("filename") + c.flag("kustomize"); path != "" {
+		_, err := os.Stat(filepath.Join(folder, path))
 		return err
 	}
 	if c.words[0] == "create" {
-		object, err := created(c)
+		object, err := created(c, folder)
 		if err != nil {
 			return err
 		}
@@ -172,11 +183,16 @@ func (k *kubectl) understand(t *testing.T, c command) error {
 	}
 	object := &unstructured.Unstructured{}
 	object.SetGroupVersionKind(kind)
-	object.SetNamespace(c.flags["namespace"])
+	object.SetNamespace(c.flag("namespace"))
 	object.SetName(name)
 	switch {
 	case name == "":
 		return nil
+	case c.words[0] == "wait":
+		condition, ok := strings.CutPrefix(c.flag("for"), "condition=")
+		if !ok || !k.conditions[condition] {
+			return fmt.Errorf("there is no condition %q to wait for", c.flag("for"))
+		}
 	case c.words[0] == "patch":
 		return patched(t, object, c)
 	case c.words[0] == "annotate":
@@ -192,22 +208,37 @@ func (k *kubectl) understand(t *testing.T, c command) error {
 	return shared.Get(t.Context(), client.ObjectKeyFromObject(object), object)
 }
 
-// created is the object that `kubectl create` makes.
-func created(c command) (client.Object, error) {
-	at := metav1.ObjectMeta{Namespace: c.flags["namespace"], Name: c.words[len(c.words)-1]}
+// created is the object that `kubectl create` makes, called in a folder.
+func created(c command, folder string) (client.Object, error) {
+	at := metav1.ObjectMeta{Namespace: c.flag("namespace"), Name: c.words[len(c.words)-1]}
 	switch strings.Join(c.words[1:len(c.words)-1], " ") {
 	case "secret generic":
-		key, value, _ := strings.Cut(c.flags["from-literal"], "=")
-		return &corev1.Secret{ObjectMeta: at, Data: map[string][]byte{key: []byte(value)}}, nil
+		secret := &corev1.Secret{ObjectMeta: at, Data: map[string][]byte{}}
+		for _, literal := range c.flags["from-literal"] {
+			key, value, _ := strings.Cut(literal, "=")
+			secret.Data[key] = []byte(value)
+		}
+		for _, file := range c.flags["from-file"] {
+			key, path, ok := strings.Cut(file, "=")
+			if !ok {
+				key, path = filepath.Base(file), file
+			}
+			content, err := os.ReadFile(filepath.Join(folder, path))
+			if err != nil {
+				return nil, err
+			}
+			secret.Data[key] = content
+		}
+		return secret, nil
 	case "role":
 		return &rbacv1.Role{ObjectMeta: at, Rules: []rbacv1.PolicyRule{{
-			APIGroups: []string{""}, Verbs: []string{c.flags["verb"]},
-			Resources: []string{c.flags["resource"]}, ResourceNames: []string{c.flags["resource-name"]},
+			APIGroups: []string{""}, Verbs: []string{c.flag("verb")},
+			Resources: []string{c.flag("resource")}, ResourceNames: []string{c.flag("resource-name")},
 		}}}, nil
 	case "rolebinding":
-		namespace, name, _ := strings.Cut(c.flags["serviceaccount"], ":")
+		namespace, name, _ := strings.Cut(c.flag("serviceaccount"), ":")
 		return &rbacv1.RoleBinding{
-			ObjectMeta: at, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: c.flags["role"]},
+			ObjectMeta: at, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: c.flag("role")},
 			Subjects: []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: namespace, Name: name}},
 		}, nil
 	}
@@ -216,9 +247,9 @@ func created(c command) (client.Object, error) {
 
 func patched(t *testing.T, object *unstructured.Unstructured, c command) error {
 	t.Helper()
-	kind := map[string]types.PatchType{"merge": types.MergePatchType, "json": types.JSONPatchType}[c.flags["type"]]
+	kind := map[string]types.PatchType{"merge": types.MergePatchType, "json": types.JSONPatchType}[c.flag("type")]
 	options := &client.PatchOptions{DryRun: []string{metav1.DryRunAll}, FieldValidation: metav1.FieldValidationStrict}
-	if err := shared.Patch(t.Context(), object, client.RawPatch(kind, []byte(c.flags["patch"])), options); err != nil {
+	if err := shared.Patch(t.Context(), object, client.RawPatch(kind, []byte(c.flag("patch"))), options); err != nil {
 		return err
 	}
 	if object.GetName() != configmap.SecretName {
@@ -230,7 +261,7 @@ func patched(t *testing.T, object *unstructured.Unstructured, c command) error {
 		return err
 	}
 	before := len(result.Data)
-	if err := shared.Patch(t.Context(), result, client.RawPatch(kind, []byte(c.flags["patch"])), options); err != nil {
+	if err := shared.Patch(t.Context(), result, client.RawPatch(kind, []byte(c.flag("patch"))), options); err != nil {
 		return err
 	}
 	if len(result.Data) != before+1 {

@@ -44,12 +44,21 @@ func newSite(t *testing.T, own ...string) *site {
 			t.Fatal(err)
 		}
 	}
+	s.write(t, "ca.crt", []byte("a certificate\n"))
 	for name, target := range links {
 		if err := os.Symlink(target, filepath.Join(s.dir, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return s
+}
+
+// write makes a file that examples name.
+func (s *site) write(t *testing.T, name string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(s.dir, name), content, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // run runs an example and gives the commands that it called.
@@ -77,21 +86,28 @@ func (s *site) run(t *testing.T, what block, text string) []invocation {
 }
 
 // TestShellExamplesWork runs every one of them, the README's first: the others go on
-// from there.
+// from there, but for those of pages that stand alone.
 func TestShellExamplesWork(t *testing.T) {
-	n := newTenant(t)
-	n.applyReadme(t)
+	shop := newTenant(t)
+	shop.apply(t, "README.md")
 	makefile := targets(t)
 	kubectl := newKubectl(t)
 	ran := map[string]int{}
 	for _, name := range documents(t) {
+		n := shop
+		if isPage(name) {
+			n = newTenant(t)
+			n.apply(t, name)
+		}
 		for _, example := range blocks(t, name, "sh") {
 			s := newSite(t)
 			for _, call := range s.run(t, example, n.commands(example.text)) {
 				ran[call.Name]++
 				switch call.Name {
 				case "kubectl":
-					kubectl.run(t, example, call.Args)
+					kubectl.run(t, example, s.dir, call.Args)
+				case "go":
+					benchmarkIsThere(t, example, call.Args)
 				case "make":
 					for _, arg := range call.Args {
 						if !strings.Contains(arg, "=") && !slices.Contains(makefile, arg) {
@@ -105,7 +121,7 @@ func TestShellExamplesWork(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range []string{"curl", "kubectl", "make", "tokenward"} {
+	for _, name := range []string{"curl", "go", "kubectl", "make", "tokenward"} {
 		if ran[name] == 0 {
 			t.Errorf("no example called %s: the test looks in the wrong place", name)
 		}

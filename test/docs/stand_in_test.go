@@ -41,6 +41,7 @@ const activeKeyID = "a-key-id"
 // scripts stand for commands that need only be written down: a shell starts faster than
 // this program does.
 var scripts = map[string]string{
+	"go":      recordScript,
 	"make":    recordScript,
 	"kubectl": recordScript + `[[ "$*" != *jsonpath={.status.activeKeyID}* ]] || printf ` + activeKeyID + "\n",
 }

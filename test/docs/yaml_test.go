@@ -42,10 +42,10 @@ func (n *tenant) commands(example string) string {
 	return inCommand.ReplaceAllString(example, "-n "+n.namespace)
 }
 
-// applyReadme makes the objects of the README.
-func (n *tenant) applyReadme(t *testing.T) {
+// apply makes the objects of a document.
+func (n *tenant) apply(t *testing.T, name string) {
 	t.Helper()
-	for _, example := range blocks(t, "README.md", "yaml") {
+	for _, example := range blocks(t, name, "yaml") {
 		if err := shared.apply(t.Context(), n.manifest(example.text), ""); err != nil {
 			t.Fatalf("%s: %v", example, err)
 		}

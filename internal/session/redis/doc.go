@@ -12,6 +12,8 @@
 //
 //	<prefix>{<policy UID>}:s:<session ID>   a record, as one string
 //	<prefix>{<policy UID>}:revoked          the policy's revocations, as a stream
+//	<prefix>{<policy UID>}:ids              the session IDs, as a sorted set without scores
+//	<prefix>{<policy UID>}:a:<key>          an allowance of attempts, as one string
 //
 // The hash tag puts a policy into one slot, so that one script can revoke a session
 // and say so on the stream. On a Cluster a policy is therefore bound to one node;
@@ -26,8 +28,13 @@
 //	{"role":"admin"}
 //
 // Records are not sealed, other than those of the configMap store: Redis has users
-// and rights of its own, while ConfigMaps are read by many. Nothing in a record is a
-// credential. Whoever can write here can end sessions and bring revoked ones back.
+// and rights of its own, while ConfigMaps are read by many (ADR 0019).
+//
+// The IDs are written with each login, in one script, so that an order finds every
+// session without a SCAN, which would read everybody's keys and forget where it was at
+// a failover. IDs are put in order by themselves: whoever reads them page by page misses
+// none. What has died is taken out by the logins of others. A refresh does not touch the
+// index, so that it goes on while a Cluster moves a slot.
 //
 // Every key has a time to live. Nobody has to clean up, not even after a policy was
 // deleted.

@@ -140,10 +140,10 @@ func BenchmarkFlood(b *testing.B) {
 						close(left)
 					}
 				})
-				elapsed := time.Since(started).Seconds()
 				close(stop)
 				guessing.Wait()
 				group.Wait()
+				elapsed := time.Since(started).Seconds()
 				b.StopTimer()
 				after := store.Stats()
 				b.ReportMetric(0, "ns/op")
@@ -185,6 +185,9 @@ func every(stop <-chan struct{}, perSecond int, do func(n int)) {
 }
 
 func percentile(of []time.Duration, p int) float64 {
+	if len(of) == 0 {
+		return 0
+	}
 	slices.Sort(of)
 	return of[len(of)*p/100].Seconds() * 1e3
 }

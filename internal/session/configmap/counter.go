@@ -82,7 +82,6 @@ func (s *Store) applyAttempts(base *content, batch []*operation, now time.Time) 
 		case take:
 			turn++
 			r.wait, changed = t.take(op.digest, op.limit, turn, now)
-			d.refused = d.refused || r.wait > 0
 		case giveBack:
 			changed = t.giveBack(op.digest, op.limit, now)
 		case collect:

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tokenward/tokenward/internal/users"
 	"github.com/tokenward/tokenward/internal/users/password"
+	"github.com/tokenward/tokenward/internal/users/sql"
 )
 
 func TestPostgreSQL(t *testing.T) { suite(t, postgres(t)) }

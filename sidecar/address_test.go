@@ -5,6 +5,7 @@ package main
 
 import (
 	"encoding/json"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -45,9 +46,7 @@ func TestTheIssuerHearsTheAddressOfTheConnectionWhateverAClientSays(t *testing.T
 				transport := &http.Transport{DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}).DialContext}
 				defer transport.CloseIdleConnections()
 				a := w.doWith(&http.Client{Transport: transport}, "POST", "/auth/token", func(r *http.Request) {
-					for name, values := range claimed {
-						r.Header[name] = values
-					}
+					maps.Copy(r.Header, claimed)
 				}, header("Content-Type", "application/json"), body("{}"))
 				mu.Lock()
 				defer mu.Unlock()

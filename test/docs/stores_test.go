@@ -48,6 +48,7 @@ const policyID session.PolicyID = "a-policy"
 // TestThePageOfRedisLeadsToAStoreThatWorks starts a server with the page's configuration,
 // and opens the store of its policy as its user.
 func TestThePageOfRedisLeadsToAStoreThatWorks(t *testing.T) {
+	t.Parallel()
 	const name = "docs/stores/redis.md"
 	examples := blocks(t, name, "conf")
 	if len(examples) != 1 {
@@ -106,6 +107,7 @@ func TestThePageOfRedisLeadsToAStoreThatWorks(t *testing.T) {
 // TestThePageOfPostgreSQLLeadsToAStoreThatWorks makes its role and database, and then
 // only a schema in one of others.
 func TestThePageOfPostgreSQLLeadsToAStoreThatWorks(t *testing.T) {
+	t.Parallel()
 	const name = "docs/stores/postgres.md"
 	server := testservers.Postgres(t, testservers.PostgresTLS())
 	p := follow(t, name, server.CA)

@@ -108,6 +108,7 @@ func TestThePageOfSecretsLeadsToUsersWhoCanLogIn(t *testing.T) {
 // TestThePageOfDatabasesLeadsToUsersWhoCanLogIn makes its tables and accounts in real
 // databases and asks them with its queries, as its account.
 func TestThePageOfDatabasesLeadsToUsersWhoCanLogIn(t *testing.T) {
+	t.Parallel()
 	const name = "docs/users/sql.md"
 	servers := map[api.SQLDriver]func(t *testing.T) (ca []byte, addresses map[string]string){
 		api.SQLDriverPostgres: func(t *testing.T) ([]byte, map[string]string) {
@@ -129,6 +130,7 @@ func TestThePageOfDatabasesLeadsToUsersWhoCanLogIn(t *testing.T) {
 	}
 	for driver, start := range servers {
 		t.Run(string(driver), func(t *testing.T) {
+			t.Parallel()
 			ca, addresses := start(t)
 			tried := 0
 			p := follow(t, name, ca)

@@ -210,10 +210,7 @@ func (c *Controller) sweep(ctx context.Context, policy *api.TokenPolicy, of inst
 	return nil
 }
 
-var (
-	errOther = errors.New("the issuer serves another TokenPolicy of that name still")
-	errStore = errors.New("the session store cannot end sessions by order")
-)
+var errOther = errors.New("the issuer serves another TokenPolicy of that name still")
 
 func (c *Controller) revoke(ctx context.Context, policy *api.TokenPolicy, of instance, now time.Time) (int, error) {
 	served, err := c.Policies.Policy(policy.Namespace, policy.Name)
@@ -223,17 +220,13 @@ func (c *Controller) revoke(ctx context.Context, policy *api.TokenPolicy, of ins
 	if string(served.UID) != string(policy.UID) {
 		return 0, errOther
 	}
-	revoker, ok := served.Sessions.(session.Revoker)
-	if !ok {
-		return 0, errStore
-	}
 	which, ok := of.selection()
 	if !ok {
 		return 0, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
 	defer cancel()
-	return revoker.RevokeWhere(ctx, which, session.Revocation{At: now, Reason: token.SessionRevoked})
+	return served.Sessions.RevokeWhere(ctx, which, session.Revocation{At: now, Reason: token.SessionRevoked})
 }
 
 // trouble is what the status says about an error. The error itself is for the log: it
@@ -243,8 +236,8 @@ func trouble(err error) string {
 	switch {
 	case errors.As(err, &refused) && refused.Detail != "":
 		return refused.Detail
-	case errors.Is(err, errOther), errors.Is(err, errStore):
-		return err.Error()
+	case errors.Is(err, errOther):
+		return errOther.Error()
 	}
 	return "the session store does not answer"
 }

@@ -171,9 +171,9 @@ func decide(wanted *string, entry *api.Revocation, k known, now time.Time) verdi
 // claimed is the entry of a new order; before is the one that it replaces, or nil.
 func claimed(order api.RevocationOrder, value string, before *api.Revocation, now time.Time) api.Revocation {
 	entry := api.Revocation{Order: order, Value: beginning(value), State: api.RevocationInProgress}
-	// No two orders that follow each other have one time: it tells them apart.
+	// The time tells an order from the one before that has the same value.
 	at := now.UTC().Truncate(time.Second)
-	if before != nil && !at.After(before.OrderTime.Time) {
+	if before != nil && before.Value == entry.Value && !at.After(before.OrderTime.Time) {
 		at = before.OrderTime.UTC().Truncate(time.Second).Add(time.Second)
 	}
 	entry.OrderTime.Time = at

@@ -64,7 +64,10 @@ func (c *Controller) write(ctx context.Context, policy *api.TokenPolicy, next []
 		c.memory.change(policy, of, func(k *known) { *k = known{mine: true} })
 	}
 	configuration := apply.TokenPolicy(policy.Name, policy.Namespace).
-		WithUID(policy.UID).WithResourceVersion(policy.ResourceVersion).WithStatus(status)
+		WithUID(policy.UID).WithResourceVersion(policy.ResourceVersion)
+	if len(next) > 0 { // an empty status would be applied as null, and refused
+		configuration.WithStatus(status)
+	}
 	if err := c.cached.Status().Apply(ctx, configuration, FieldOwner, client.ForceOwnership); err != nil {
 		if apierrors.IsConflict(err) {
 			for _, of := range claims {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -22,6 +23,7 @@ import (
 	"k8s.io/client-go/discovery"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	api "github.com/tokenward/tokenward/api/v1alpha1"
 	"github.com/tokenward/tokenward/internal/session/configmap"
 	"github.com/tokenward/tokenward/internal/testenv"
 )
@@ -189,6 +191,9 @@ func (k *kubectl) understand(t *testing.T, folder string, c command) error {
 	case name == "":
 		return nil
 	case c.words[0] == "wait":
+		if path, ok := strings.CutPrefix(c.flag("for"), "jsonpath="); ok {
+			return k.awaited(path)
+		}
 		condition, ok := strings.CutPrefix(c.flag("for"), "condition=")
 		if !ok || !k.conditions[condition] {
 			return fmt.Errorf("there is no condition %q to wait for", c.flag("for"))
@@ -198,6 +203,9 @@ func (k *kubectl) understand(t *testing.T, folder string, c command) error {
 	case c.words[0] == "annotate":
 		for _, pair := range rest[2:] {
 			key, value, ok := strings.Cut(pair, "=")
+			if removed, removes := strings.CutSuffix(pair, "-"); !ok && removes {
+				key, value, ok = removed, "nothing", true
+			}
 			if short, ours := strings.CutPrefix(key, "tokenward.io/"); !ok || value == "" || ours && !k.names[short] {
 				return fmt.Errorf("%q is not a known annotation with a value", pair)
 			}
@@ -206,6 +214,23 @@ func (k *kubectl) understand(t *testing.T, folder string, c command) error {
 		return nil // of config/samples
 	}
 	return shared.Get(t.Context(), client.ObjectKeyFromObject(object), object)
+}
+
+var ofAnOrder = regexp.MustCompile(`^\{\.status\.revocations\[\?\(@\.order=="(\w+)"\)\]\.(\w+)\}=(\w+)$`)
+
+// awaited checks what is waited for in the report on an order.
+func (k *kubectl) awaited(path string) error {
+	parts := ofAnOrder.FindStringSubmatch(path)
+	if parts == nil {
+		return fmt.Errorf("this test does not understand what %q waits for: teach it", path)
+	}
+	orders := []api.RevocationOrder{api.RevokeSubject, api.RevokeAll}
+	states := []api.RevocationState{api.RevocationInProgress, api.RevocationCompleted, api.RevocationRefused}
+	known := parts[2] == "value" || parts[2] == "state" && slices.Contains(states, api.RevocationState(parts[3]))
+	if !known || !slices.Contains(orders, api.RevocationOrder(parts[1])) {
+		return fmt.Errorf("%q never comes true", path)
+	}
+	return nil
 }
 
 // created is the object that `kubectl create` makes, called in a folder.

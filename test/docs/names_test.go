@@ -55,7 +55,9 @@ func conditionTypes(t *testing.T) map[string]bool {
 
 func TestEveryEventIsExplained(t *testing.T) {
 	page := spans(section(t, read(t, "docs/operations.md"), "### Events"))
-	for event := range inCode(t, `(?m)^\t(\w+) +EventType = `, "internal/keyring") {
+	events := inCode(t, `(?m)^\t(\w+) +EventType = `, "internal/keyring")
+	maps.Copy(events, inCode(t, `(?m)^\t\w+ +Event += "(\w+)"`, "issuer/orders"))
+	for event := range events {
 		if !slices.Contains(page, event) {
 			t.Errorf("the event %s is not explained", event)
 		}
@@ -174,7 +176,7 @@ func TestNamesOfOursAreKnown(t *testing.T) {
 		for _, match := range regexp.MustCompile(`tokenward\.io/([a-z0-9{},-]*)`).FindAllStringSubmatch(read(t, name), -1) {
 			for _, word := range expand(match[1]) {
 				seen++
-				if !known[strings.TrimRight(word, ",")] {
+				if !known[strings.TrimRight(word, ",-")] {
 					t.Errorf("%s names tokenward.io/%s, which there is not", name, word)
 				}
 			}

@@ -23,13 +23,30 @@ func (s *Service) Refresh(ctx context.Context, p *Policy, raw string) (Token, er
 		return Token{}, err
 	}
 	key := refreshKey{policy: p.UID, session: session.ID(claims.SessionID), generation: claims.Generation, token: claims.ID}
-	got, joined, err := s.refreshes.Do(ctx, key, refreshTimeout, func(ctx context.Context) (Token, error) {
-		return s.exchange(ctx, p, claims)
-	})
-	if joined && err == nil {
-		got.How = Joined
+	arrived := s.moments.Add(1)
+	for {
+		got, joined, err := s.refreshes.Do(ctx, key, refreshTimeout, func(ctx context.Context) (shared, error) {
+			began := s.moments.Add(1)
+			answer, err := s.exchange(ctx, p, claims)
+			return shared{Token: answer, began: began}, err
+		})
+		switch {
+		case !joined || err != nil:
+			return got.Token, err
+		case got.began > arrived:
+			got.How = Joined
+			return got.Token, nil
+		}
+		// The session was read before this call came, and may have moved on since: what
+		// was the previous token then may be one too old now, which is theft. The next
+		// flight begins after this call, so there is no third round.
 	}
-	return got, err
+}
+
+// shared is the answer of a flight, and when it began: it goes by what is stored after that.
+type shared struct {
+	Token
+	began int64
 }
 
 func (s *Service) exchange(ctx context.Context, p *Policy, claims *token.Claims) (Token, error) {

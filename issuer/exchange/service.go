@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/tokenward/tokenward/internal/flight"
@@ -84,8 +85,10 @@ type Service struct {
 	now        func() time.Time
 	newTokenID func() string
 	observer   Observer
-	refreshes  flight.Group[refreshKey, Token]
-	usedUp     usedUp
+	refreshes  flight.Group[refreshKey, shared]
+	// moments puts calls and flights into an order.
+	moments atomic.Int64
+	usedUp  usedUp
 }
 
 // refreshKey is what two refreshes have in common that get one answer.

@@ -18,6 +18,8 @@ CONTAINER_TOOL ?= docker
 FUZZTIME ?= 10s
 # Rounds of the exactly-once figure of bench-sessions, by which the others are scaled.
 ROUNDS ?= 1000
+# Which of its figures, as a pattern of `go test -run`; all when empty.
+FIGURE ?=
 # Packages that `make test` and `make lint` look at.
 PACKAGES ?= ./...
 
@@ -68,7 +70,7 @@ test-fuzz: ## Fuzz every target for FUZZTIME (10s).
 .PHONY: bench-sessions
 bench-sessions: cluster-binaries ## Measure what is promised of sessions; ROUNDS (1000) scales it, 1000 take a quarter of an hour.
 	@CGO_ENABLED=0 $(GO) test -c -o $(BIN)/bench-sessions ./test/sessions
-	@cd test/sessions && TOKENWARD_REQUIRE_SERVERS=1 exec ../../$(BIN)/bench-sessions -test.run '^TestSessions$$' -test.timeout 2h -rounds $(ROUNDS)
+	@cd test/sessions && TOKENWARD_REQUIRE_SERVERS=1 exec ../../$(BIN)/bench-sessions -test.run '^TestSessions$$/$(FIGURE)' -test.timeout 2h -rounds $(ROUNDS)
 
 .PHONY: lint
 lint: $(BIN)/golangci-lint ## Lint everything, the API types by Kubernetes conventions too.

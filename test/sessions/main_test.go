@@ -41,10 +41,8 @@ func TestSessions(t *testing.T) {
 	r := newReport(*rounds > 0, os.Stdout)
 	defer r.print()
 	w := newWorld(ctx, t, size, r)
-	exactlyOnce(t, w)
-	crashes(t, w)
-	theft(t, w)
-	feed(t, w)
-	rates(t, w)
-	timing(t, w)
+	for _, figure := range []func(*testing.T, *world){exactlyOnce, crashes, theft, feed, rates, timing} {
+		w.interrupted(t)
+		figure(t, w)
+	}
 }

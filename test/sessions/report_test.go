@@ -39,15 +39,23 @@ func (r *report) add(figure, goal, measured, verdict string) {
 	r.rows = append(r.rows, row{figure, goal, measured, verdict, loadAverage()})
 }
 
-// must runs a figure that must hold as a test of its own; measure says what came out.
-func (r *report) must(t *testing.T, figure, goal string, measure func(t *testing.T) string) {
+// must runs a figure that must hold as a test of its own; measure says what came out. It
+// returns whether it held; a figure that was not asked for (-test.run) has no row.
+func (r *report) must(t *testing.T, figure, goal string, measure func(t *testing.T) string) bool {
 	t.Helper()
-	r.say("%s", figure)
-	measured, verdict := "did not come to its end", "passed"
-	if !t.Run(figure, func(t *testing.T) { measured = measure(t) }) {
+	ran, measured, verdict := false, "did not come to its end", "passed"
+	held := t.Run(figure, func(t *testing.T) {
+		ran = true
+		r.say("%s", figure)
+		measured = measure(t)
+	})
+	if !held {
 		verdict = "FAILED"
 	}
-	r.add(figure, goal, measured, verdict)
+	if ran {
+		r.add(figure, goal, measured, verdict)
+	}
+	return held && ran
 }
 
 // time adds a time or a rate, which fails nobody: it says as much about the machine.

@@ -33,7 +33,7 @@ func timing(t *testing.T, w *world) {
 	for _, kind := range []string{"secret", "PostgreSQL", "MariaDB"} {
 		var m timings
 		figure := "failed logins, users in " + kind
-		w.must(t, figure, "1 answer, 1 hash of 1 cost", func(t *testing.T) string {
+		held := w.must(t, figure, "1 answer, 1 hash of 1 cost", func(t *testing.T) string {
 			t.Helper()
 			m = tryLogins(t, w, kind, uniform, kinds)
 			if len(m.costs) != 1 {
@@ -41,7 +41,9 @@ func timing(t *testing.T, w *world) {
 			}
 			return fmt.Sprintf("%d logins", m.logins)
 		})
-		w.time("the same, medians", "within 1 % of the hash time", m.String(), m.spread() < 0.01)
+		if held {
+			w.time("the same, medians", "within 1 % of the hash time", m.String(), m.spread() < 0.01)
+		}
 	}
 	cheap, err := bcrypt.GenerateFromPassword([]byte(rightPassword), 8)
 	if err != nil {
@@ -52,12 +54,14 @@ func timing(t *testing.T, w *world) {
 	for _, kind := range []string{"secret", "PostgreSQL"} {
 		var m timings
 		figure := "failed logins, hashes of two costs, users in " + kind
-		w.must(t, figure, "1 answer, 1 hash", func(t *testing.T) string {
+		held := w.must(t, figure, "1 answer, 1 hash", func(t *testing.T) string {
 			t.Helper()
 			m = tryLogins(t, w, kind, mixed, kinds)
 			return fmt.Sprintf("%d logins", m.logins)
 		})
-		w.note("the same, medians: who has a rarer cost shows", m.String())
+		if held {
+			w.note("the same, medians: who has a rarer cost shows", m.String())
+		}
 	}
 }
 

@@ -8,11 +8,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/tokenward/tokenward/internal/session/configmap"
 	"github.com/tokenward/tokenward/internal/session/memory"
@@ -45,6 +47,7 @@ func newWorld(ctx context.Context, t *testing.T, size scale, r *report) *world {
 	t.Helper()
 	w := &world{report: r, ctx: ctx, scale: size, keys: map[token.Algorithm]*token.PrivateKey{}}
 	goredis.SetLogger(&logging.VoidLogger{}) // it would report each attempt to reach a server that is just starting
+	ctrllog.SetLogger(logr.Discard())
 	r.say("starting etcd and kube-apiserver, Redis, PostgreSQL, MariaDB")
 	api := startAPI(t)
 	redis := testservers.Redis(t, testservers.RedisOptions{Config: []string{"appendonly yes", "appendfsync everysec"}})

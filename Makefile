@@ -68,7 +68,7 @@ test-fuzz: ## Fuzz every target for FUZZTIME (10s).
 	done
 
 .PHONY: bench-sessions
-bench-sessions: cluster-binaries ## Measure what is promised of sessions; ROUNDS (1000) scales it, 1000 take a quarter of an hour.
+bench-sessions: cluster-binaries ## Measure what is promised of sessions; ROUNDS (1000) scales it, about a quarter of an hour.
 	@CGO_ENABLED=0 $(GO) test -c -o $(BIN)/bench-sessions ./test/sessions
 	@cd test/sessions && TOKENWARD_REQUIRE_SERVERS=1 exec ../../$(BIN)/bench-sessions -test.run '^TestSessions$$/$(FIGURE)' -test.timeout 2h -rounds $(ROUNDS)
 

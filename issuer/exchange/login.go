@@ -31,6 +31,7 @@ func (s *Service) Login(ctx context.Context, p *Policy, fields map[string]string
 			return Token{}, loginError(err)
 		}
 	}
+	started := s.now()
 	taken := p.guesses(fields, from)
 	if err := s.take(ctx, p, taken...); err != nil {
 		return Token{}, err
@@ -50,7 +51,7 @@ func (s *Service) Login(ctx context.Context, p *Policy, fields map[string]string
 	var returning sync.WaitGroup
 	returning.Go(func() { s.giveBack(ctx, p, append(taken, last)...) })
 	defer returning.Wait()
-	return s.begin(ctx, p, user)
+	return s.begin(ctx, p, user, started)
 }
 
 // takeLast takes the attempt of the subject. From the moment that the source has
@@ -66,13 +67,15 @@ func (s *Service) takeLast(ctx context.Context, p *Policy, last attempt, taken [
 	return err
 }
 
-// begin makes the session.
-func (s *Service) begin(ctx context.Context, p *Policy, user users.User) (Token, error) {
+// begin makes the session. It is as old as the login: what somebody proved before an
+// order to end sessions is ended by it, however long the proof took to check.
+func (s *Service) begin(ctx context.Context, p *Policy, user users.User, started time.Time) (Token, error) {
 	claims, err := p.claimsOf(user)
 	if err != nil {
 		return Token{}, err
 	}
 	began := session.New(p.UID, user.Subject, s.now(), p.Session, s.newTokenID())
+	began.CreatedAt = started.UTC().Truncate(time.Second)
 	began.Current.KeyID = p.Keys.Active.Public().ID
 	began.Current.Claims = claims
 	minted, err := p.answer(began, New)

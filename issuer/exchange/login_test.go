@@ -4,6 +4,7 @@
 package exchange_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -34,6 +35,31 @@ func TestALoginMakesASessionAndItsFirstToken(t *testing.T) {
 	stored := f.stored(t, got.Session)
 	if !stored.Current.Is(claims.ID) || stored.Subject != "alice" || stored.Current.KeyID != f.policy.Keys.Active.Public().ID {
 		t.Errorf("stored %+v", stored)
+	}
+}
+
+// slow checks passwords for so long that an order comes meanwhile.
+type slow struct {
+	*fixture
+	users.Source
+}
+
+func (s slow) Authenticate(ctx context.Context, fields map[string]string) (users.User, error) {
+	s.pass(5 * time.Second)
+	return s.Source.Authenticate(ctx, fields)
+}
+
+func TestASessionIsAsOldAsItsLogin(t *testing.T) {
+	f := newFixture(t, token.ES256, 1)
+	f.policy.Users = slow{f, f.policy.Users}
+	asked := f.now()
+	got := f.login(t)
+	stored := f.stored(t, got.Session)
+	if !stored.CreatedAt.Equal(asked) || !stored.Current.IssuedAt.Equal(asked.Add(5*time.Second)) {
+		t.Errorf("asked for at %v: made at %v, its token at %v", asked, stored.CreatedAt, stored.Current.IssuedAt)
+	}
+	if !(session.Selection{Subject: stored.Subject, CreatedUntil: asked.Add(time.Second)}).Includes(stored) {
+		t.Error("an order that came while the password was checked does not end it")
 	}
 }
 

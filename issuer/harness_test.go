@@ -80,7 +80,7 @@ func (i *instance) logged() string {
 }
 
 // startIssuer runs an issuer as its own service account until the test ends.
-func startIssuer(t *testing.T, clock *skipClock) *instance {
+func startIssuer(t *testing.T, clock *skipClock, change ...func(*issuer.Options)) *instance {
 	t.Helper()
 	as := rest.CopyConfig(shared.config)
 	as.Impersonate = rest.ImpersonationConfig{
@@ -102,6 +102,9 @@ func startIssuer(t *testing.T, clock *skipClock) *instance {
 		t.Fatal(err)
 	}
 	options := issuer.Options{Namespace: operator, Listener: listener, Clock: clock, Log: log, Metrics: i.registry}
+	for _, f := range change {
+		f(&options)
+	}
 	if err := issuer.SetupWithManager(mgr, options); err != nil {
 		t.Fatal(err)
 	}

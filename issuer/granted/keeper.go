@@ -77,6 +77,8 @@ type Keeper[T any] struct {
 	current *holding[T] // nil: absent says why
 	absent  error
 	looked  time.Time // when the last look ended
+	// hopeless: it has shown that what is open is refused, and that the Secret has nothing else.
+	hopeless bool
 }
 
 // holding is what is open, and who uses it.

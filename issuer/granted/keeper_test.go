@@ -230,8 +230,17 @@ func TestWhatIsInUseGoesByTheSecretAndTheServer(t *testing.T) {
 			f.serverTakes("two")
 			f.look(errRefused, false)
 			f.inUse("one")
+			f.call(errRefused)
 			f.set("two", nil)
+			time.Sleep(Gap)
 			f.call(nil) // it does not wait for the clock
+			f.inUse("two")
+		},
+		"the server and the Secret at once": func(f *fixture) {
+			f.look(nil, false)
+			f.serverTakes("two")
+			f.set("two", nil)
+			f.call(nil)
 			f.inUse("two")
 		},
 		"a wrong one does not take the place of one that has a blemish": func(f *fixture) {
@@ -351,10 +360,15 @@ func TestCallsThatAreRefusedDoNotAskTheAPIServerMoreThanNowAndThen(t *testing.T)
 		f.serverTakes("two")
 		began, reads := time.Now(), 0
 		var calls sync.WaitGroup
-		for range 100 {
+		for range 20 {
 			calls.Go(func() {
 				for time.Since(began) < time.Minute {
+					asked := time.Now()
 					f.call(errRefused)
+					if took := time.Since(asked); took > 0 {
+						t.Errorf("a call that is refused in any case waited %v", took)
+					}
+					time.Sleep(100 * time.Millisecond)
 				}
 			})
 		}

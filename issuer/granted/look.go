@@ -15,11 +15,15 @@ func (k *Keeper[T]) Look(ctx context.Context) (Look, error) {
 	return look, err
 }
 
-// lookSoon is a look that calls ask for, and so not before its time.
+// lookSoon is a look that calls ask for, and so not before its time. They wait for it,
+// unless the last one has shown that there is nothing to wait for.
 func (k *Keeper[T]) lookSoon(ctx context.Context) (Look, error) {
 	k.mu.Lock()
-	pause := k.pause()
+	pause, hopeless := k.pause(), k.hopeless
 	k.mu.Unlock()
+	if hopeless && pause > 0 {
+		return Look{}, nil
+	}
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
@@ -52,6 +56,7 @@ func (k *Keeper[T]) look(ctx context.Context) (Look, error) {
 		k.replace(next)
 	}
 	k.absent = look.Err
+	k.hopeless = look.Err != nil && !look.Former && k.Refused(look.Err)
 	k.looked = k.Now()
 	return look, nil
 }

@@ -31,8 +31,8 @@ func storeCondition(policy *api.TokenPolicy, look policies.StoreLook, issuer Ser
 	case common:
 		return wrong
 	case inRedis != nil:
-		reason, remedy := redisReason(inRedis.Problem)
-		return says(reason, "%s%s %s", sentence(inRedis.Error()), remedy, p.redisConsequence(inRedis.Problem, look.Former))
+		reason, text := redisReason(inRedis)
+		return says(reason, "%s %s", sentence(text), p.redisConsequence(inRedis.Problem, look.Former))
 	case inPostgres != nil:
 		return says(postgresReason(inPostgres.Kind), "%s %s", sentence(inPostgres.Error()), p.consequence(look.Former))
 	case isRefusal:
@@ -53,27 +53,30 @@ func storeCondition(policy *api.TokenPolicy, look policies.StoreLook, issuer Ser
 	return p.says(policy, metav1.ConditionTrue, api.ReasonStoreReady, "the session store can be used.")
 }
 
-func redisReason(problem redis.Problem) (reason, remedy string) {
-	switch problem {
+// redisReason says it in words of our own where those of the error differ from one try
+// to the next, as they hold ports and times. They are in the log of the calls.
+func redisReason(err *redis.Error) (reason, text string) {
+	switch err.Problem {
 	case redis.ProblemUnreachable:
-		return api.ReasonUnreachable, " Check addresses, and what the network lets through."
+		return api.ReasonUnreachable, "no server answers, or it hangs up: check addresses, whether it wants TLS, and what the network lets through"
 	case redis.ProblemCredentials:
-		return api.ReasonCredentialsRefused, " Mend username and password in the Secret, or the user at the server."
+		return api.ReasonCredentialsRefused, "user or password is refused: mend username and password in the Secret, or the user at the server"
 	case redis.ProblemTLS:
-		return api.ReasonTLSNotTrusted, " The key ca.crt of the Secret holds the CA to trust; tls: Disable does without TLS."
+		return api.ReasonTLSNotTrusted, "the server speaks no TLS, or its certificate is not trusted: " +
+			"the key ca.crt of the Secret holds the CA to trust, and tls: Disable does without TLS"
 	case redis.ProblemRights:
-		return api.ReasonPermissionDenied, ""
+		return api.ReasonPermissionDenied, err.Error()
 	case redis.ProblemMode:
-		return api.ReasonWrongMode, ""
+		return api.ReasonWrongMode, err.Error()
 	case redis.ProblemReadOnly:
-		return api.ReasonReadOnly, ""
+		return api.ReasonReadOnly, err.Error()
 	case redis.ProblemEviction:
-		return api.ReasonEvicts, ""
+		return api.ReasonEvicts, err.Error()
 	case redis.ProblemNewerRecord:
-		return api.ReasonNewerRelease, ""
+		return api.ReasonNewerRelease, err.Error()
 	case redis.ProblemOther:
 	}
-	return api.ReasonStoreUnavailable, ""
+	return api.ReasonStoreUnavailable, "the server fails; the log says how"
 }
 
 // redisConsequence differs for a server that evicts: it answers.

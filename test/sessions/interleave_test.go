@@ -66,7 +66,7 @@ func interleave(t *testing.T, w *world, store access, seed uint64) (tooOld int) 
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer closeIssuer() //nolint:revive // at the end of this interleaving: there are many of them, and few connections
+		defer closeIssuer() //nolint:revive,gocritic // at the end of this interleaving: there are many of them, and few connections
 		issuers = append(issuers, i)
 	}
 	survives := seed%2 == 0

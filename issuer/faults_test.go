@@ -178,6 +178,7 @@ func (n *tenant) in(t *testing.T) *tenant {
 // evicts: sessions that are found go on; one that is not may have been dropped, and new
 // ones may be.
 func evicts(t *testing.T, s *servers, i *instance, clock *skipClock) {
+	t.Helper()
 	server := testservers.Redis(t, testservers.RedisOptions{})
 	n := newTenant(t, func(spec *api.TokenPolicySpec) {
 		spec.Users = api.Users{HTTP: s.httpUsers("/fine", "users")}
@@ -223,6 +224,7 @@ func evicts(t *testing.T, s *servers, i *instance, clock *skipClock) {
 
 // restarts: whatever a refresh meets meanwhile, it is granted or an outage.
 func restarts(t *testing.T, s *servers, i *instance, clock *skipClock) {
+	t.Helper()
 	n := s.inPostgres(t, clock)
 	n.serving(i)
 	n.ready()

@@ -94,7 +94,7 @@ type holding[T any] struct {
 // New makes a keeper. It opens nothing before the first call or look.
 func New[T any](options Options[T]) *Keeper[T] {
 	k := &Keeper[T]{Options: options}
-	k.ctx, k.stop = context.WithCancel(context.Background())
+	k.ctx, k.stop = context.WithCancel(context.Background()) //nolint:gosec // Close calls it
 	return k
 }
 
@@ -126,7 +126,7 @@ func (k *Keeper[T]) Follow(ctx context.Context, begin func(context.Context, T) e
 	}
 	defer k.release(h)
 	following, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(h.leaving, cancel)
+	stop := context.AfterFunc(h.leaving, cancel) //nolint:contextcheck // it ends with either of the two
 	context.AfterFunc(following, func() { stop() })
 	if err := begin(following, h.Value); err != nil {
 		cancel()

@@ -78,7 +78,7 @@ func (k *Keeper[T]) compare(ctx context.Context, h *holding[T]) (Look, *holding[
 		return Look{Err: err, Former: h != nil}, h
 	}
 	candidate := &holding[T]{Opened: opened, data: data}
-	candidate.leaving, candidate.leave = context.WithCancel(k.ctx) //nolint:contextcheck // it lives on after the look
+	candidate.leaving, candidate.leave = context.WithCancel(k.ctx) // it lives on after the look
 	problem := check(ctx, candidate)
 	if h != nil && problem != nil && k.badness(problem) > k.badness(check(ctx, h)) {
 		candidate.leave()

@@ -61,14 +61,14 @@ func (c *Controller) Users(policy *api.TokenPolicy) (Users, bool) { return c.sou
 // LookAtStore looks at the session store of this very state of a policy; false as with
 // [Controller.Users].
 func (c *Controller) LookAtStore(ctx context.Context, policy *api.TokenPolicy) (StoreLook, bool) {
-	store, err, ok := c.stores.current(policy)
+	have, ok := c.stores.current(policy)
 	switch {
-	case !ok, errors.Is(err, errNewerRelease):
+	case !ok, errors.Is(have.err, errNewerRelease):
 		return StoreLook{}, false
-	case err != nil:
-		return StoreLook{Err: err, Former: store != nil}, true
+	case have.err != nil:
+		return StoreLook{Err: have.err, Former: have.store != nil}, true
 	}
-	return store.Look(ctx), true
+	return have.store.Look(ctx), true
 }
 
 // Pools are the connections of the session stores that have any.

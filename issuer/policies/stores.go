@@ -135,15 +135,12 @@ func (s *stores) open(ctx context.Context, policy *api.TokenPolicy) (Store, erro
 	return nil, errNewerRelease
 }
 
-// current is the store of this very state of a policy, or why there is none.
-func (s *stores) current(policy *api.TokenPolicy) (Store, error, bool) {
+// current is what there is for this very state of a policy.
+func (s *stores) current(policy *api.TokenPolicy) (openStore, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	have, ok := s.byName[client.ObjectKeyFromObject(policy)]
-	if !ok || !have.isOf(policy) {
-		return nil, nil, false
-	}
-	return have.store, have.err, true
+	return have, ok && have.isOf(policy)
 }
 
 // each open store.

@@ -4,8 +4,6 @@
 package policies
 
 import (
-	"errors"
-
 	api "github.com/tokenward/tokenward/api/v1alpha1"
 	"github.com/tokenward/tokenward/internal/session"
 	"github.com/tokenward/tokenward/internal/session/postgres"
@@ -19,7 +17,7 @@ func (s *stores) fromPostgres(policy *api.TokenPolicy, spec *api.PostgresStore) 
 	id := session.PolicyID(policy.UID)
 	log := s.Log.WithValues("namespace", policy.Namespace, "policy", policy.Name)
 	return grantedStore{keep(s.Live, policy.Namespace, spec.SecretRef.Name, s.Now, granted.Options[Sessions]{
-		Serves:  func(error) bool { return false },
+		Serves:  func(err error) bool { return postgres.KindOf(err) == postgres.Busy },
 		Refused: postgresRefused,
 		Open: func(data map[string][]byte) (granted.Opened[Sessions], error) {
 			if len(data[urlKey]) == 0 {
@@ -40,8 +38,8 @@ func (s *stores) fromPostgres(policy *api.TokenPolicy, spec *api.PostgresStore) 
 }
 
 func postgresRefused(err error) bool {
-	failed, ok := errors.AsType[*postgres.Error](err)
-	return ok && (failed.Kind == postgres.CredentialsRefused || failed.Kind == postgres.TLSNotTrusted)
+	kind := postgres.KindOf(err)
+	return kind == postgres.CredentialsRefused || kind == postgres.TLSNotTrusted
 }
 
 // postgresStore is a store with a database of its own.

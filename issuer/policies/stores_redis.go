@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	api "github.com/tokenward/tokenward/api/v1alpha1"
@@ -22,7 +23,9 @@ func (s *stores) fromRedis(policy *api.TokenPolicy, spec *api.RedisStore) Store 
 	}
 	id := session.PolicyID(policy.UID)
 	return grantedStore{keep(s.Live, policy.Namespace, name, s.Now, granted.Options[Sessions]{
-		Serves: func(err error) bool { return problemOf(err) == redis.ProblemEviction },
+		Serves: func(err error) bool {
+			return slices.Contains([]redis.Problem{redis.ProblemEviction, redis.ProblemFull, redis.ProblemBusy}, problemOf(err))
+		},
 		Refused: func(err error) bool {
 			return problemOf(err) == redis.ProblemCredentials || problemOf(err) == redis.ProblemTLS
 		},

@@ -74,15 +74,23 @@ func redisReason(err *redis.Error) (reason, text string) {
 		return api.ReasonEvicts, err.Error()
 	case redis.ProblemNewerRecord:
 		return api.ReasonNewerRelease, err.Error()
+	case redis.ProblemBusy:
+		return api.ReasonStoreUnavailable, "no connection is free: raise maxConnections, or the server's maxclients"
+	case redis.ProblemFull:
+		return api.ReasonStoreUnavailable, "the server's memory is full: raise its maxmemory, or shorten spec.refresh.idleTimeout"
 	case redis.ProblemOther:
 	}
 	return api.ReasonStoreUnavailable, "the server fails; the log says how"
 }
 
-// redisConsequence differs for a server that evicts: it answers.
+// redisConsequence differs for a server that answers some calls.
 func (p part) redisConsequence(problem redis.Problem, former bool) string {
-	if problem == redis.ProblemEviction && !former {
+	switch {
+	case former:
+	case problem == redis.ProblemEviction:
 		return "Until then logins have to wait, and so has whoever's session is not found; other sessions go on."
+	case problem == redis.ProblemFull:
+		return "Logins have to wait; refreshes go on."
 	}
 	return p.consequence(former)
 }
@@ -105,7 +113,7 @@ func postgresReason(kind postgres.Kind) string {
 		return api.ReasonNewerRelease
 	case postgres.ReadOnly:
 		return api.ReasonReadOnly
-	case postgres.Unavailable:
+	case postgres.Busy, postgres.SchemaDamaged, postgres.Unavailable: // the message says which
 	}
 	return api.ReasonStoreUnavailable
 }

@@ -81,58 +81,71 @@ func TestTheUsersConditionSaysWhatToDo(t *testing.T) {
 		wanted
 	}{
 		"all is well": {
-			inSecret, policies.UsersLook{Secret: secret.Report{Users: 2}},
+			inSecret,
+			policies.UsersLook{Secret: secret.Report{Users: 2}},
 			wanted{"True", api.ReasonUsersReady, []string{"2 users"}},
 		},
 		"some entries are broken": {
-			inSecret, policies.UsersLook{Secret: secret.Report{Users: 1, Broken: []secret.Broken{{Key: "bob", Reason: "the value is not a JSON object"}}}},
+			inSecret,
+			policies.UsersLook{Secret: secret.Report{Users: 1, Broken: []secret.Broken{{Key: "bob", Reason: "the value is not a JSON object"}}}},
 			wanted{"True", api.ReasonUsersPartlyInvalid, []string{"bob: the value is not a JSON object", "1 can"}},
 		},
 		"not granted": {
-			inSecret, policies.UsersLook{Err: forbidden},
+			inSecret,
+			policies.UsersLook{Err: forbidden},
 			wanted{"False", api.ReasonSecretAccessDenied, []string{"spec.users.secret.name", grantLines("tokenward-users-web")}},
 		},
 		"no such Secret": {
-			inSecret, policies.UsersLook{Err: notFound},
+			inSecret,
+			policies.UsersLook{Err: notFound},
 			wanted{"False", api.ReasonSecretNotFound, []string{`"shop-users"`, `"shop"`, "spec.users.secret.name", "create it with one key per user"}},
 		},
 		"an outage of the API server": {
-			inSecret, policies.UsersLook{Err: internal},
+			inSecret,
+			policies.UsersLook{Err: internal},
 			wanted{"False", api.ReasonUsersUnavailable, []string{"for now", "Nobody is logged out"}},
 		},
 		"an outage on the way to it": {
-			inSecret, policies.UsersLook{Err: errors.New("read tcp 10.0.0.1:53412: connection reset")},
+			inSecret,
+			policies.UsersLook{Err: errors.New("read tcp 10.0.0.1:53412: connection reset")},
 			wanted{"False", api.ReasonUsersUnavailable, []string{"for now"}},
 		},
 		"a database that answers": {
 			inSQL, policies.UsersLook{}, wanted{"True", api.ReasonUsersReady, []string{"both queries"}},
 		},
 		"rows without a hash": {
-			inSQL, policies.UsersLook{SQL: sql.Report{Unusable: 3, Reason: "not an argon2id hash"}},
+			inSQL,
+			policies.UsersLook{SQL: sql.Report{Unusable: 3, Reason: "not an argon2id hash"}},
 			wanted{"True", api.ReasonUsersPartlyInvalid, []string{"password.column", "not an argon2id hash"}},
 		},
 		"a database's Secret is not granted": {
-			inSQL, policies.UsersLook{Err: forbidden},
+			inSQL,
+			policies.UsersLook{Err: forbidden},
 			wanted{"False", api.ReasonSecretAccessDenied, []string{"spec.users.sql.secretRef.name", grantLines("tokenward-users-web")}},
 		},
 		"a database's Secret is not there": {
-			inSQL, policies.UsersLook{Err: notFound},
+			inSQL,
+			policies.UsersLook{Err: notFound},
 			wanted{"False", api.ReasonSecretNotFound, []string{"spec.users.sql.secretRef.name", "create it with the key dsn"}},
 		},
 		"a DSN that is none": {
-			inSQL, policies.UsersLook{Err: &policies.InvalidError{InSecret: true, Text: "dsn: is not one"}},
+			inSQL,
+			policies.UsersLook{Err: &policies.InvalidError{InSecret: true, Text: "dsn: is not one"}},
 			wanted{"False", api.ReasonSecretInvalid, []string{`spec.users.sql.secretRef.name: Secret "shop-users": dsn: is not one.`, "have to wait"}},
 		},
 		"a DSN that is none any more": {
-			inSQL, policies.UsersLook{Err: &policies.InvalidError{InSecret: true, Text: "dsn: is not one"}, Former: true},
+			inSQL,
+			policies.UsersLook{Err: &policies.InvalidError{InSecret: true, Text: "dsn: is not one"}, Former: true},
 			wanted{"False", api.ReasonSecretInvalid, []string{"dsn: is not one.", "The former credentials stay in use."}},
 		},
 		"a spec that only opening shows to be wrong": {
-			inSQL, policies.UsersLook{Err: &policies.InvalidError{Text: "authenticate.password.column: is taken"}},
+			inSQL,
+			policies.UsersLook{Err: &policies.InvalidError{Text: "authenticate.password.column: is taken"}},
 			wanted{"False", api.ReasonSpecInvalid, []string{"spec.users.sql: authenticate.password.column"}},
 		},
 		"an address that is not allowed": {
-			inSQL, policies.UsersLook{Err: &outbound.RefusedError{Kind: "loopback"}},
+			inSQL,
+			policies.UsersLook{Err: &outbound.RefusedError{Kind: "loopback"}},
 			wanted{"False", api.ReasonAddressRefused, []string{"loopback", "--allow-outbound-cidr"}},
 		},
 		"nobody answers": {
@@ -149,7 +162,8 @@ func TestTheUsersConditionSaysWhatToDo(t *testing.T) {
 		"a token unread":  {inHTTP, policies.UsersLook{Err: forbidden}, wanted{"False", api.ReasonSecretAccessDenied, []string{"spec.users.http.secretRef.name"}}},
 		"a broken answer": {withoutSecret, fault(users.FaultAnswer, "x"), wanted{"False", api.ReasonAnswerInvalid, []string{"spec.users.http: x."}}},
 		"new credentials that do not work": {
-			inSQL, policies.UsersLook{Err: &users.UnavailableError{Fault: users.FaultCredentials, Detail: "dsn: x"}, Former: true},
+			inSQL,
+			policies.UsersLook{Err: &users.UnavailableError{Fault: users.FaultCredentials, Detail: "dsn: x"}, Former: true},
 			wanted{"False", api.ReasonCredentialsRefused, []string{"The former credentials stay in use."}},
 		},
 	}
@@ -182,7 +196,8 @@ func TestTheStoreConditionSaysWhatToDo(t *testing.T) {
 		"ConfigMaps":    {inConfigMaps, policies.StoreLook{}, wanted{"True", api.ReasonStoreReady, nil}},
 		"unread shards": {inConfigMaps, policies.StoreLook{Err: forbidden}, wanted{"False", api.ReasonStoreUnavailable, []string{"for now", "Nobody is logged out"}}},
 		"no sealing key": {
-			inConfigMaps, policies.StoreLook{Err: refusal.Unavailable("the keys that seal sessions cannot be read yet", errors.New("x"))},
+			inConfigMaps,
+			policies.StoreLook{Err: refusal.Unavailable("the keys that seal sessions cannot be read yet", errors.New("x"))},
 			wanted{"False", api.ReasonStoreUnavailable, []string{"the keys that seal sessions cannot be read yet."}},
 		},
 		"a full store":    {inConfigMaps, policies.StoreLook{Full: true, Unreadable: true}, wanted{"False", api.ReasonStoreFull, []string{"maxSessions", "refreshes go on"}}},
@@ -191,7 +206,8 @@ func TestTheStoreConditionSaysWhatToDo(t *testing.T) {
 		"Redis is closed": {inRedis, policies.StoreLook{Err: forbidden}, wanted{"False", api.ReasonSecretAccessDenied, []string{"spec.store.redis.secretRef.name", grantLines("tokenward-store-web")}}},
 		"Redis is lost":   {inRedis, policies.StoreLook{Err: notFound}, wanted{"False", api.ReasonSecretNotFound, []string{"the key password"}}},
 		"Redis's Secret": {
-			inRedis, policies.StoreLook{Err: &policies.InvalidError{InSecret: true, Text: "username: is there without password"}},
+			inRedis,
+			policies.StoreLook{Err: &policies.InvalidError{InSecret: true, Text: "username: is there without password"}},
 			wanted{"False", api.ReasonSecretInvalid, []string{`Secret "shop-users": username`}},
 		},
 		"Redis is away":        {inRedis, problem(redis.ProblemUnreachable), wanted{"False", api.ReasonUnreachable, []string{"spec.store.redis", "have to wait"}}},
@@ -202,6 +218,10 @@ func TestTheStoreConditionSaysWhatToDo(t *testing.T) {
 		"Redis is a Cluster":   {inRedis, problem(redis.ProblemMode), wanted{"False", api.ReasonWrongMode, nil}},
 		"Redis is a replica":   {inRedis, problem(redis.ProblemReadOnly), wanted{"False", api.ReasonReadOnly, nil}},
 		"Redis drops keys":     {inRedis, problem(redis.ProblemEviction), wanted{"False", api.ReasonEvicts, []string{"logins have to wait"}}},
+		"Redis is busy":        {inRedis, problem(redis.ProblemBusy), wanted{"False", api.ReasonStoreUnavailable, []string{"maxConnections"}}},
+		"Redis is full":        {inRedis, problem(redis.ProblemFull), wanted{"False", api.ReasonStoreUnavailable, []string{"refreshes go on"}}},
+		"no connection":        {inPostgres, kind(postgres.Busy), wanted{"False", api.ReasonStoreUnavailable, nil}},
+		"a lost table":         {inPostgres, kind(postgres.SchemaDamaged), wanted{"False", api.ReasonStoreUnavailable, nil}},
 		"Redis of tomorrow":    {inRedis, problem(redis.ProblemNewerRecord), wanted{"False", api.ReasonNewerRelease, nil}},
 		"Redis fails":          {inRedis, problem(redis.ProblemOther), wanted{"False", api.ReasonStoreUnavailable, nil}},
 		"Redis is silent":      {inRedis, policies.StoreLook{Err: context.DeadlineExceeded}, wanted{"False", api.ReasonUnreachable, nil}},

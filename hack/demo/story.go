@@ -43,6 +43,7 @@ func (s *story) tell(ctx context.Context) error {
 	}{
 		{"steps 1-4: log in with id, phone and password; the answer has the access token only", s.login},
 		{"a wrong password and an unknown user get the same answer", s.wrongCredentials},
+		{"guessing ends soon: the eleventh wrong password for one account is not even looked at", s.guessing},
 		{"steps 5-7: an authorised call; the application sees who it is", s.authorisedCall},
 		{"a call without a token is refused", s.withoutToken},
 		{"a forged token is refused", s.forgedToken},
@@ -53,6 +54,7 @@ func (s *story) tell(ctx context.Context) error {
 		{"step 8a: an expired token under onExpired: Reject is refused", s.expiredReject},
 		{"step 8b: under onExpired: Refresh it goes through, and the new token is in the header", s.expiredRefresh},
 		{"the exchanged token gets the same new one again while the grace lasts", s.lostAnswer},
+		{"an administrator ends all sessions of a user: the token is refused although it has not expired", s.order},
 		{"a removed user is refused at the next refresh", s.removedUser},
 		{"emergency: the signing key is revoked; its tokens are refused, the next key signs", s.revokedKey},
 	} {
@@ -101,6 +103,27 @@ func (s *story) wrongCredentials(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// guessing uses up what one account is allowed: spec.login.perAccount, 10 by default.
+func (s *story) guessing(ctx context.Context) error {
+	guess := func(caller *caller, n int, want expectation) error {
+		u := user{ID: "carol", Phone: alice.Phone, Password: fmt.Sprintf("guess %d", n)}
+		_, err := caller.do(ctx, call{method: http.MethodPost, path: "/auth/token", body: u.credentials()}, want)
+		return err
+	}
+	wrong := expectation{status: http.StatusForbidden, reason: "credentials_invalid"}
+	if err := guess(s.caller, 1, wrong); err != nil {
+		return err
+	}
+	_, _ = fmt.Fprintln(s.out, "    … the same with guess 2 to guess 10")
+	silent := newCaller(s.caller.base, io.Discard)
+	for n := 2; n <= 10; n++ {
+		if err := guess(silent, n, wrong); err != nil {
+			return err
+		}
+	}
+	return guess(s.caller, 11, expectation{status: http.StatusTooManyRequests, reason: "rate_limited"})
 }
 
 func (s *story) authorisedCall(ctx context.Context) error {
@@ -223,6 +246,25 @@ func (s *story) lostAnswer(ctx context.Context) error {
 	return err
 }
 
+func (s *story) order(ctx context.Context) error {
+	line := fmt.Sprintf("kubectl -n %s annotate tokenpolicy %s %s=alice", shop.Namespace, shop.Name, api.RevokeSubjectAnnotation)
+	if err := s.change(ctx, line, &api.TokenPolicy{ObjectMeta: shop}, `{"metadata":{"annotations":{"`+api.RevokeSubjectAnnotation+`":"alice"}}}`); err != nil {
+		return err
+	}
+	silent := newCaller(s.caller.base, io.Discard)
+	call, refused := call{method: http.MethodGet, path: "/orders", token: s.token, tokenName: "NEW_TOKEN"}, expectation{status: http.StatusForbidden, reason: "session_revoked"}
+	// The order goes from the API server over an issuer to the sidecar.
+	err := until(ctx, func(ctx context.Context) error {
+		_, err := silent.do(ctx, call, refused)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	_, err = s.caller.do(ctx, call, refused)
+	return err
+}
+
 func (s *story) removedUser(ctx context.Context) error {
 	if err := s.backend.remove(ctx, s, "bob"); err != nil {
 		return err
@@ -265,7 +307,12 @@ var shop = metav1.ObjectMeta{Namespace: "shop", Name: "shop"}
 
 // patch changes an object and prints the line that does the same.
 func (s *story) patch(ctx context.Context, kind string, object client.Object, patch string) error {
-	_, _ = fmt.Fprintf(s.out, "    $ kubectl -n %s patch %s %s --type merge \\\n        -p '%s'\n", object.GetNamespace(), kind, object.GetName(), patch)
+	return s.change(ctx, fmt.Sprintf("kubectl -n %s patch %s %s --type merge \\\n        -p '%s'", object.GetNamespace(), kind, object.GetName(), patch), object, patch)
+}
+
+// change is what a line of kubectl does, and prints it.
+func (s *story) change(ctx context.Context, line string, object client.Object, patch string) error {
+	_, _ = fmt.Fprintln(s.out, "    $ "+line)
 	return s.platform.Patch(ctx, object, client.RawPatch(types.MergePatchType, []byte(patch)))
 }
 

@@ -63,7 +63,7 @@ func (s *servers) inPostgres(t *testing.T, clock *skipClock, change ...func(*api
 		spec.Users = api.Users{SQL: sqlUsers(api.SQLDriverPostgres, "users")}
 		spec.Store = api.Store{Postgres: &api.PostgresStore{SecretRef: api.SecretReference{Name: "sessions"}}}
 	}}, change...)...)
-	n.clock = clock
+	n.on(clock)
 	n.withSecret("users", s.postgres.secret("dsn", serverPassword, s.postgres.users))
 	n.withSecret("sessions", s.postgres.secret("url", serverPassword, s.postgres.empty(t)))
 	return n
@@ -76,7 +76,7 @@ func (s *servers) inRedis(t *testing.T, clock *skipClock) *tenant {
 		spec.Users = api.Users{HTTP: s.httpUsers("/fine", "users")}
 		spec.Store = api.Store{Redis: s.redisStore("sessions")}
 	})
-	n.clock = clock
+	n.on(clock)
 	n.withSecret("users", s.httpSecret())
 	n.withSecret("sessions", s.redisSecret())
 	return n
@@ -97,7 +97,7 @@ func TestEveryKindOfUsersAndSessions(t *testing.T) {
 		spec.Users = api.Users{SQL: sqlUsers(api.SQLDriverMySQL, "users")}
 		spec.Store = api.Store{Redis: s.redisStore("sessions")}
 	})
-	inMaria.clock = clock
+	inMaria.on(clock)
 	create(t,
 		&corev1.Secret{
 			ObjectMeta: metav1.ObjectMeta{Namespace: inMaria.namespace, Name: "users"},
@@ -349,17 +349,8 @@ func TestAWithdrawnGrantIsAnOutageAndNoLogout(t *testing.T) {
 		}
 	}
 	// The API server's authorizer takes a moment to notice.
-	eventually(t, "it is reported", func() (bool, string) {
-		n.lookAgain()
-		var store, missing metav1.Condition
-		var text string
-		eventually(t, "it is looked at", func() (bool, string) {
-			store, text = n.condition(api.ConditionStoreReady)
-			missing, _ = n.condition(api.ConditionUsersReady)
-			return store.Reason != "" && missing.Reason != "", text
-		})
-		return store.Reason == api.ReasonSecretAccessDenied && missing.Reason == api.ReasonSecretNotFound, text
-	})
+	eventually(t, "it is reported", func() (bool, string) { return n.looked(api.ConditionStoreReady, api.ReasonSecretAccessDenied) })
+	n.await(api.ConditionUsersReady, api.ReasonSecretNotFound)
 	wantOutage(t, n.login(i, "alice", rightPassword))
 	wantOutage(t, n.exchange(i, protocol.CallRefresh, alice.token))
 	binding.ResourceVersion, users.ResourceVersion = "", ""

@@ -4,6 +4,7 @@
 package issuer_test
 
 import (
+	"context"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -151,6 +152,18 @@ func (s *userService) ca() string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))
 }
 
+// on has the tenant live by the clock of an issuer that it shares, and its policy end
+// with the test: another test's issuer would look for servers that are gone.
+func (n *tenant) on(clock *skipClock) {
+	n.t.Helper()
+	n.clock = clock
+	n.t.Cleanup(func() {
+		if err := shared.admin.Delete(context.Background(), n.policy); err != nil {
+			n.t.Error(err)
+		}
+	})
+}
+
 // withSecret makes a Secret that the issuer may read.
 func (n *tenant) withSecret(name string, data map[string]string) {
 	n.t.Helper()
@@ -204,6 +217,19 @@ func (n *tenant) lookAgain() {
 	n.change(func(spec *api.TokenPolicySpec) {
 		spec.Audiences = []string{"shop-api", "look-" + strconv.FormatInt(n.policy.Generation, 10)}
 	})
+}
+
+// looked has the issuer look at once and says whether it reports the reason.
+func (n *tenant) looked(kind, reason string) (found bool, last string) {
+	n.t.Helper()
+	n.lookAgain()
+	eventually(n.t, "it is looked at", func() (bool, string) {
+		var condition metav1.Condition
+		condition, last = n.condition(kind)
+		found = condition.Reason == reason
+		return condition.Reason != "", last
+	})
+	return found, last
 }
 
 // condition of the policy, of this generation.

@@ -126,13 +126,14 @@ func (c *Controller) settle(key types.NamespacedName) {
 // that is watched changes; any other error is to be tried again.
 func (c *Controller) build(ctx context.Context, policy *api.TokenPolicy) (*exchange.Policy, error) {
 	// Users and sessions come first: the report on them does not wait for a key.
-	source, known := c.sources.of(policy)
-	sessions, err := c.stores.of(ctx, policy)
+	source, usersErr := c.sources.of(policy)
+	sessions, storeErr := c.stores.of(ctx, policy)
+	err := errors.Join(usersErr, storeErr)
 	switch {
-	case !known, errors.Is(err, errNewerRelease):
+	case errors.Is(err, errNewerRelease):
 		return nil, refusal.Unavailable("the TokenPolicy names a user source or a session store of a newer release", nil)
 	case err != nil:
-		return nil, fmt.Errorf("open the session store: %w", err)
+		return nil, fmt.Errorf("open the user source and the session store: %w", err)
 	}
 	next := snapshot(policy)
 	next.Users, next.Sessions, next.Attempts = source, sessions, sessions

@@ -70,6 +70,7 @@ type sources struct {
 	SourceOptions
 
 	mu      sync.Mutex
+	closed  bool
 	byName  map[types.NamespacedName]userSource
 	leaving leaving
 }
@@ -85,12 +86,15 @@ func newSources(options SourceOptions) *sources {
 }
 
 // of a policy. Only the controller calls it, so that no other makes a second one from an
-// older state of the policy. It is false for a kind of a newer release.
-func (s *sources) of(policy *api.TokenPolicy) (Users, bool) {
+// older state of the policy.
+func (s *sources) of(policy *api.TokenPolicy) (Users, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return nil, errClosed
+	}
 	if have, ok := s.find(policy); ok {
-		return have, true
+		return have, nil
 	}
 	var source Users
 	switch spec := policy.Spec.Users; {
@@ -101,14 +105,14 @@ func (s *sources) of(policy *api.TokenPolicy) (Users, bool) {
 	case spec.HTTP != nil:
 		source = s.fromHTTP(policy.Namespace, spec.HTTP)
 	default:
-		return nil, false
+		return nil, errNewerRelease
 	}
 	key := client.ObjectKeyFromObject(policy)
 	if have, ok := s.byName[key]; ok {
 		s.leaving.supersede(key, have.Users)
 	}
 	s.byName[key] = userSource{uid: policy.UID, spec: *policy.Spec.Users.DeepCopy(), Users: source}
-	return source, true
+	return source, nil
 }
 
 // find the source of a policy, if the one that there is is of this very state of it.
@@ -140,11 +144,12 @@ func (s *sources) forget(key types.NamespacedName) {
 // close all of them, for good.
 func (s *sources) close() error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.closed = true
 	for _, have := range s.byName {
 		s.leaving.retire(have.Users)
 	}
 	clear(s.byName)
+	s.mu.Unlock()
 	return s.leaving.close()
 }
 

@@ -96,14 +96,14 @@ func newStores(options StoreOptions) *stores {
 	return &stores{StoreOptions: options, byName: map[types.NamespacedName]openStore{}}
 }
 
-var errStoresClosed = errors.New("the issuer is shutting down")
+var errClosed = errors.New("the issuer is shutting down")
 
 // of a policy. Only the controller calls it.
 func (s *stores) of(ctx context.Context, policy *api.TokenPolicy) (Store, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, errStoresClosed
+		return nil, errClosed
 	}
 	key := client.ObjectKeyFromObject(policy)
 	have := s.byName[key]

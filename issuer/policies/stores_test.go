@@ -85,7 +85,7 @@ func TestAStoreLivesAsLongAsItsPolicyAndLingersForCallsUnderWay(t *testing.T) {
 		if opened[2].closed.Load() != 1 {
 			t.Errorf("closed %d times", opened[2].closed.Load())
 		}
-		if _, err := s.of(t.Context(), storePolicy("3", 1)); !errors.Is(err, errStoresClosed) {
+		if _, err := s.of(t.Context(), storePolicy("3", 1)); !errors.Is(err, errClosed) {
 			t.Errorf("after the end: %v", err)
 		}
 	})

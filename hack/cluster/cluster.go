@@ -121,7 +121,8 @@ func (c *Cluster) Config() *rest.Config { return rest.CopyConfig(c.config) }
 
 // Route says that the API server reaches port of the Service at the address local
 // ("127.0.0.1:40123"). The Service need not exist yet. A later Route for the same
-// port replaces the earlier one; open connections stay.
+// port replaces the earlier one; open connections stay. A cluster from [Connect] has
+// a network of its own and no routes.
 func (c *Cluster) Route(namespace, service string, port int, local string) {
 	c.egress.route(target{namespace: namespace, service: service, port: port}, local)
 }

@@ -69,6 +69,7 @@ func (n node) controlPlane() []component {
 			"--service-account-key-file=" + pki("service-accounts.key"),
 			"--service-account-signing-key-file=" + pki("service-accounts.key"),
 			"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
+			"--kubelet-preferred-address-types=InternalIP",
 			"--allow-privileged=true",
 		}},
 		{name: "kube-controller-manager", after: api, args: slices.Concat(client("kube-controller-manager"), []string{

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -94,8 +95,12 @@ func leftovers(o options) ([]string, error) {
 		return nil, err
 	}
 	for _, process := range processes {
-		if content, err := os.ReadFile(process); err == nil && bytes.Contains(content, []byte(":/"+cgroupName+"/")) {
-			left = append(left, "process "+filepath.Base(filepath.Dir(process)))
+		content, err := os.ReadFile(process)
+		if err != nil || !bytes.Contains(content, []byte(":/"+cgroupName+"/")) {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(process))); err == nil && gone(pid) != nil {
+			left = append(left, fmt.Sprintf("process %d", pid))
 		}
 	}
 	return left, nil

@@ -1,0 +1,208 @@
+// Copyright The Tokenward Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/tokenward/tokenward/hack/cluster"
+	"github.com/tokenward/tokenward/internal/testenv"
+)
+
+const (
+	operatorNamespace = "tokenward-system"
+	// ownCluster is where `make cluster-up` leaves its kubeconfig.
+	ownCluster = "/var/lib/tokenward-cluster/kubeconfig"
+	// patience is how long anything may take that the nodes do.
+	patience = 3 * time.Minute
+)
+
+// world is the cluster with the product installed, for all tests.
+var world struct {
+	kube    kubernetes.Interface
+	cluster *cluster.Cluster
+	caller  *caller
+}
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	ctx := context.Background()
+	if err := setUp(ctx); err != nil {
+		_, _ = fmt.Fprintf(os.Stderr, "e2e: %v\n", err)
+		return 1
+	}
+	defer world.caller.remove(ctx)
+	return m.Run()
+}
+
+func setUp(ctx context.Context) error {
+	config, err := kubeconfig()
+	if err != nil {
+		return err
+	}
+	if world.kube, err = kubernetes.NewForConfig(config); err != nil {
+		return err
+	}
+	if world.cluster, err = cluster.Connect(config); err != nil {
+		return err
+	}
+	if err := install(ctx); err != nil {
+		return fmt.Errorf("install Tokenward: %w", err)
+	}
+	world.caller, err = startCaller(ctx, world.kube)
+	return err
+}
+
+func kubeconfig() (*rest.Config, error) {
+	path := os.Getenv("KUBECONFIG")
+	if path == "" {
+		path = ownCluster
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: run `make cluster-up`, or set KUBECONFIG", err)
+	}
+	config.QPS = -1 // the tests' own limit would only hide how fast things are
+	return config, nil
+}
+
+// install applies dist/install.yaml as it is, and waits until all of it runs.
+func install(ctx context.Context) error {
+	manifest, err := os.ReadFile(filepath.Join(testenv.Root(), "dist", "install.yaml"))
+	if err != nil {
+		return err
+	}
+	deployments := []string{"tokenward-manager", "tokenward-issuer"}
+	_, err = world.kube.AppsV1().Deployments(operatorNamespace).Get(ctx, deployments[0], metav1.GetOptions{})
+	installed := err == nil
+	if err != nil && !apierrors.IsNotFound(err) {
+		return err
+	}
+	if err := world.cluster.Apply(ctx, manifest, "e2e"); err != nil {
+		return err
+	}
+	for _, name := range deployments {
+		if installed { // the image may be a new one of the same name
+			if err := rollout(ctx, operatorNamespace, name); err != nil {
+				return err
+			}
+		}
+	}
+	for _, name := range deployments {
+		if err := rolledOut(ctx, operatorNamespace, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rollout does what `kubectl rollout restart` does.
+func rollout(ctx context.Context, namespace, name string) error {
+	patch := fmt.Sprintf(`{"spec":{"template":{"metadata":{"annotations":{"kubectl.kubernetes.io/restartedAt":%q}}}}}`, time.Now().UTC().Format(time.RFC3339Nano))
+	_, err := world.kube.AppsV1().Deployments(namespace).Patch(ctx, name, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{})
+	return err
+}
+
+// rolledOut waits until all pods of a Deployment are those of its template, and ready.
+func rolledOut(ctx context.Context, namespace, name string) error {
+	return until(ctx, func(ctx context.Context) error {
+		d, err := world.kube.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if !isRolledOut(d) {
+			return fmt.Errorf("deployment %s/%s: %d of %d pods are up to date and ready", namespace, name, min(d.Status.UpdatedReplicas, d.Status.AvailableReplicas), *d.Spec.Replicas)
+		}
+		return nil
+	})
+}
+
+func isRolledOut(d *appsv1.Deployment) bool {
+	s, wanted := d.Status, *d.Spec.Replicas
+	return s.ObservedGeneration >= d.Generation && s.Replicas == wanted && s.UpdatedReplicas == wanted && s.AvailableReplicas == wanted
+}
+
+// until asks again and again, and gives up with the last error. It is for what the
+// cluster does in its own time, never for an answer that must be right the first time.
+func until(ctx context.Context, ask func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	ticker := time.NewTicker(250 * time.Millisecond)
+	defer ticker.Stop()
+	var last error
+	for {
+		err := ask(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() == nil || last == nil {
+			last = err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w (gave up after %s)", last, patience)
+		case <-ticker.C:
+		}
+	}
+}
+
+// newNamespace makes one for a test, and removes it afterwards.
+func newNamespace(t *testing.T) string {
+	t.Helper()
+	namespaces := world.kube.CoreV1().Namespaces()
+	made, err := namespaces.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-"}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx := context.Background()
+		if t.Failed() {
+			t.Log(describe(ctx, made.Name))
+		}
+		if err := namespaces.Delete(ctx, made.Name, metav1.DeleteOptions{}); err != nil {
+			t.Errorf("delete namespace %s: %v", made.Name, err)
+		}
+	})
+	return made.Name
+}
+
+// describe is what somebody who looks for the cause of a failure asks first.
+func describe(ctx context.Context, namespace string) string {
+	text := "namespace " + namespace + ":\n"
+	if pods, err := world.kube.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{}); err == nil {
+		for _, p := range pods.Items {
+			text += fmt.Sprintf("  pod %s on %s: %s\n", p.Name, p.Spec.NodeName, p.Status.Phase)
+			for _, c := range append(p.Status.InitContainerStatuses, p.Status.ContainerStatuses...) {
+				text += fmt.Sprintf("    container %s: ready %t, %d restarts, waiting %v, terminated %v\n", c.Name, c.Ready, c.RestartCount, c.State.Waiting, c.State.Terminated)
+			}
+		}
+	}
+	if events, err := world.kube.CoreV1().Events(namespace).List(ctx, metav1.ListOptions{}); err == nil {
+		for _, e := range events.Items {
+			if e.Type != corev1.EventTypeNormal {
+				text += fmt.Sprintf("  event %s %s %s: %s\n", e.InvolvedObject.Kind, e.InvolvedObject.Name, e.Reason, e.Message)
+			}
+		}
+	}
+	return text
+}

@@ -14,6 +14,10 @@ IMG ?= ghcr.io/tokenward/tokenward:$(or $(VERSION),latest)
 LDFLAGS := -s -w -X main.version=$(or $(VERSION),dev)
 # Builds the image: docker, podman or buildah.
 CONTAINER_TOOL ?= docker
+# What `make images` builds for; the nodes of `make cluster-up` need this machine's.
+PLATFORMS ?= linux/$(shell $(GO) env GOARCH)
+# How many nodes `make cluster-up` starts.
+NODES ?= 2
 # Time per fuzz target.
 FUZZTIME ?= 10s
 # Rounds of the exactly-once figure of bench-sessions, by which the others are scaled.
@@ -27,7 +31,7 @@ BIN := bin
 TOOLS := controller-gen kustomize crd-ref-docs golangci-lint
 # All that `make generate` and `make build-installer` write.
 GENERATED := api config/crd/bases config/rbac/manager_role.yaml config/rbac/issuer_role.yaml docs/reference.md dist
-GO_MODULES := . hack/tools hack/cluster/components
+GO_MODULES := . hack/tools hack/cluster/components hack/cluster/coredns
 
 ##@ Everyday
 
@@ -35,7 +39,7 @@ GO_MODULES := . hack/tools hack/cluster/components
 help: ## Show this help.
 	@awk 'BEGIN {FS = ":.*## "; print "Usage: make <target>"} \
 		/^##@ / {printf "\n%s\n", substr($$0, 5)} \
-		/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+		/^[a-z0-9-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: cluster-binaries build ## Walk the whole flow against a real API server; KEEP=1 leaves it running.
@@ -148,6 +152,45 @@ cluster-binaries: ## Build etcd and kube-apiserver into bin/k8s, unless KUBEBUIL
 	else \
 		hack/cluster/build.sh $(BIN)/k8s; \
 	fi
+
+.PHONY: images
+images: ## Build all images into bin/images, an OCI layout, without a container tool; PLATFORMS=linux/amd64,linux/arm64.
+	@$(GO) run ./hack/image -out $(BIN)/images -name $(IMG) -version $(or $(VERSION),dev) -platforms $(PLATFORMS)
+
+##@ A cluster with nodes, on this machine, as root
+
+.PHONY: cluster-up
+cluster-up: $(BIN)/images/index.json cluster-programs ## Start NODES (2) nodes with everything a cluster has, or what is missing of them.
+	@$(CLUSTER) up $(CLUSTER_FLAGS)
+
+.PHONY: cluster-down
+cluster-down: cluster-program ## End the cluster and remove all that it was.
+	@$(CLUSTER) down $(CLUSTER_FLAGS)
+
+.PHONY: cluster-status
+cluster-status: cluster-program ## Say what runs and what it needs, or that nothing is left.
+	@$(CLUSTER) status $(CLUSTER_FLAGS)
+
+.PHONY: e2e
+e2e: images ## Install on the cluster (KUBECONFIG, else cluster-up starts one) and test it as its users would.
+	@if [[ -z "$${KUBECONFIG:-}" ]]; then $(MAKE) cluster-up; fi
+	@$(GO) test -tags e2e -count=1 -timeout 30m ./test/e2e
+
+CLUSTER = $(BIN)/cluster
+CLUSTER_FLAGS = -bin $(BIN)/k8s -images $(BIN)/images -nodes $(NODES)
+
+.PHONY: cluster-programs
+cluster-programs: cluster-program
+	@hack/cluster/build.sh $(BIN)/k8s etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl
+
+.PHONY: cluster-program
+cluster-program:
+	@CGO_ENABLED=0 $(GO) build -o $(CLUSTER) ./hack/cluster/node
+
+$(BIN)/images/index.json:
+	@$(MAKE) images
+
+##@ Tools
 
 .PHONY: tools
 tools: $(addprefix $(BIN)/,$(TOOLS)) ## Build the pinned tools of hack/tools into bin/.

@@ -2,29 +2,31 @@
 # Copyright The Tokenward Authors.
 # SPDX-License-Identifier: Apache-2.0
 #
-# Builds etcd and kube-apiserver from the modules pinned in components/go.mod into
-# the folder given, and does nothing when they are there already. The first build
-# takes some minutes, so it says how far it is.
+# Builds programs of Kubernetes, and etcd, from the modules pinned in components/go.mod
+# into the folder given, and does nothing for those that are there already. The first
+# build of all of them takes some minutes, so it says how far it is.
+#
+#   build.sh FOLDER [NAME...]     NAME: etcd, kube-apiserver (both without a NAME),
+#                                 kube-controller-manager, kube-scheduler, kubelet,
+#                                 kube-proxy, kubectl
 set -euo pipefail
 
-out=$(mkdir -p "${1:?usage: build.sh FOLDER}" && cd "$1" && pwd)
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-cd "$here/components"
+out=$(mkdir -p "${1:?usage: build.sh FOLDER [NAME...]}" && cd "$1" && pwd)
+shift
+(($#)) || set -- etcd kube-apiserver
+cd "$(dirname "${BASH_SOURCE[0]}")/components"
 
 say() { printf '%s\n' "$*" >&2; }
 
-# What is built depends on these alone; a changed time stamp means nothing.
-wanted=$(cat go.mod go.sum "$here/build.sh" | sha256sum | cut -d' ' -f1)
-if [[ -x $out/etcd && -x $out/kube-apiserver && $(cat "$out/.built-from" 2>/dev/null) == "$wanted" ]]; then
-	exit 0
-fi
-
-version=$(go list -m -f '{{.Version}}' k8s.io/kubernetes)
+version=$(awk '$1 == "k8s.io/kubernetes" { print $2 }' go.mod)
 IFS=. read -r major minor _ <<<"${version#v}"
 package=k8s.io/component-base/version
 ldflags="-s -w -X $package.gitVersion=$version -X $package.gitMajor=$major -X $package.gitMinor=$minor"
 
-# build NAME PACKAGE LDFLAGS builds one component, with a line every ten seconds.
+# What is built depends on these alone; a changed time stamp means nothing.
+wanted=$(printf '%s\n' "$ldflags" | cat go.mod go.sum - | sha256sum | cut -d' ' -f1)
+
+# build NAME PACKAGE LDFLAGS builds one program, with a line every ten seconds.
 build() {
 	local name=$1 started=$SECONDS next=10 status=0 compiler
 	say "cluster: building $name (needs some minutes the first time)"
@@ -47,6 +49,13 @@ build() {
 	say "cluster: $name is ready after $((SECONDS - started)) s"
 }
 
-build etcd go.etcd.io/etcd/server/v3 "-s -w"
-build kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver "$ldflags"
-printf '%s\n' "$wanted" >"$out/.built-from"
+for name; do
+	if [[ -x $out/$name && $(cat "$out/.$name.built-from" 2>/dev/null) == "$wanted" ]]; then
+		continue
+	fi
+	case $name in
+	etcd) build etcd go.etcd.io/etcd/server/v3 "-s -w" ;;
+	*) build "$name" "k8s.io/kubernetes/cmd/$name" "$ldflags" ;;
+	esac
+	printf '%s\n' "$wanted" >"$out/.$name.built-from"
+done

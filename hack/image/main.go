@@ -24,6 +24,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tokenward/tokenward/hack/image/oci"
 )
@@ -134,8 +135,22 @@ func compile(ctx context.Context, folder, to, system, architecture, ldflags stri
 	command.Dir = folder
 	command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+system, "GOARCH="+architecture)
 	command.Stdout, command.Stderr = os.Stderr, os.Stderr
-	if err := command.Run(); err != nil {
-		return fmt.Errorf("compile %s for %s/%s: %w", folder, system, architecture, err)
+	began, ticker := time.Now(), time.NewTicker(10*time.Second)
+	defer ticker.Stop()
+	if err := command.Start(); err != nil {
+		return err
 	}
-	return nil
+	ended := make(chan error, 1)
+	go func() { ended <- command.Wait() }()
+	for {
+		select {
+		case err := <-ended:
+			if err != nil {
+				return fmt.Errorf("compile %s for %s/%s: %w", folder, system, architecture, err)
+			}
+			return nil
+		case <-ticker.C: // the first time, CoreDNS takes minutes
+			fmt.Fprintf(os.Stderr, "image: compiling %s for %s/%s … %.0f s\n", folder, system, architecture, time.Since(began).Seconds())
+		}
+	}
 }

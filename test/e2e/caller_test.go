@@ -105,7 +105,8 @@ func (a answer) newToken() string {
 func (a answer) seen(t *testing.T) (s struct {
 	Pod, Path string
 	Header    http.Header
-}) {
+},
+) {
 	t.Helper()
 	if err := json.Unmarshal(a.body, &s); err != nil {
 		t.Fatalf("read the application's answer %q: %v", a.body, err)

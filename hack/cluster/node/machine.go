@@ -82,7 +82,7 @@ func (m machine) start(ctx context.Context, listener *os.File) (*started, error)
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close()                                                                       //nolint:errcheck // the process has its own
+	defer log.Close()                                                                    //nolint:errcheck // the process has its own
 	command := exec.CommandContext(context.WithoutCancel(ctx), "/proc/self/exe", "init", //nolint:gosec // this program
 		fmt.Sprintf("-number=%d", m.Number), "-dir="+m.options.dir, "-bin="+m.options.binaries, "-images="+m.options.images, fmt.Sprintf("-nodes=%d", m.options.nodes))
 	command.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}

@@ -16,14 +16,14 @@ import (
 
 // packages of Debian that a node needs, by a program of each.
 var packages = map[string]string{
-	"containerd":            "containerd",
-	"runc":                  "runc",
-	cniPlugins + "/ptp":     "containernetworking-plugins",
-	"iptables":              "iptables",
-	"conntrack":             "conntrack",
-	"nft":                   "nftables",
-	"ip":                    "iproute2",
-	"nsenter":               "util-linux",
+	"containerd":        "containerd",
+	"runc":              "runc",
+	cniPlugins + "/ptp": "containernetworking-plugins",
+	"iptables":          "iptables",
+	"conntrack":         "conntrack",
+	"nft":               "nftables",
+	"ip":                "iproute2",
+	"nsenter":           "util-linux",
 }
 
 // prepare installs what is missing and looks for the rest that a node needs. What only

@@ -15,9 +15,6 @@ import (
 	"syscall"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -202,47 +199,4 @@ func applyDNS(ctx context.Context, o options) error {
 		return err
 	}
 	return connected.Apply(ctx, manifest, "tokenward-cluster")
-}
-
-// allReady is nil when every node is ready, and DNS has answered its probe.
-func allReady(o options) func(context.Context) error {
-	return func(ctx context.Context) error {
-		kube, err := o.client()
-		if err != nil {
-			return err
-		}
-		for _, m := range o.machines() {
-			found, err := kube.CoreV1().Nodes().Get(ctx, m.Name(), metav1.GetOptions{})
-			if err != nil {
-				return err
-			}
-			if err := nodeReady(found); err != nil {
-				return err
-			}
-		}
-		dns, err := kube.AppsV1().Deployments("kube-system").Get(ctx, "coredns", metav1.GetOptions{})
-		if err != nil {
-			return err
-		}
-		return deploymentReady(dns)
-	}
-}
-
-func nodeReady(n *corev1.Node) error {
-	for _, c := range n.Status.Conditions {
-		if c.Type == corev1.NodeReady {
-			if c.Status == corev1.ConditionTrue {
-				return nil
-			}
-			return fmt.Errorf("%s is not ready: %s", n.Name, c.Message)
-		}
-	}
-	return fmt.Errorf("%s is not ready", n.Name)
-}
-
-func deploymentReady(d *appsv1.Deployment) error {
-	if d.Status.ObservedGeneration >= d.Generation && d.Status.ReadyReplicas >= 1 && d.Status.UpdatedReplicas == d.Status.Replicas {
-		return nil
-	}
-	return fmt.Errorf("deployment %s is not ready", d.Name)
 }

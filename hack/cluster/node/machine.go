@@ -127,6 +127,10 @@ func (m machine) kill(ctx context.Context) error {
 			return err
 		}
 	}
+	// Its time is that of the last start: see ready.
+	if err := os.Remove(filepath.Join(m.State, "kubelet.yaml")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	// Removing one fails as long as anything is inside: it is the proof of the end.
 	return until(ctx, endTimeout, func(context.Context) error { return removeCgroups(filepath.Join(cgroupName, m.Name())) })
 }

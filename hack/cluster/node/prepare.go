@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -29,6 +31,13 @@ var packages = map[string]string{
 // prepare installs what is missing and looks for the rest that a node needs. What only
 // a node can find out, it says itself.
 func prepare(ctx context.Context, o options, out io.Writer) error {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return err
+	}
+	if missing := missingCapabilities(status); len(missing) > 0 {
+		return fmt.Errorf("a node needs the capabilities %s, which root does not have here (in a container: run it privileged)", strings.Join(missing, ", "))
+	}
 	if err := installPackages(ctx, out); err != nil {
 		return err
 	}
@@ -48,6 +57,33 @@ func prepare(ctx context.Context, o options, out io.Writer) error {
 		}
 	}
 	return nil
+}
+
+// capabilities that a node needs, by their number in linux/capability.h: those of its
+// own work, and those that containerd gives to a container by default.
+var capabilities = map[string]int{
+	"CAP_CHOWN": 0, "CAP_DAC_OVERRIDE": 1, "CAP_FOWNER": 3, "CAP_FSETID": 4, "CAP_KILL": 5, "CAP_SETGID": 6,
+	"CAP_SETUID": 7, "CAP_SETPCAP": 8, "CAP_NET_BIND_SERVICE": 10, "CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13,
+	"CAP_SYS_CHROOT": 18, "CAP_SYS_ADMIN": 21, "CAP_MKNOD": 27, "CAP_AUDIT_WRITE": 29, "CAP_SETFCAP": 31,
+}
+
+// missingCapabilities reads /proc/PID/status.
+func missingCapabilities(status []byte) []string {
+	var missing []string
+	for line := range strings.Lines(string(status)) {
+		mask, ok := strings.CutPrefix(line, "CapEff:")
+		if !ok {
+			continue
+		}
+		have, err := strconv.ParseUint(strings.TrimSpace(mask), 16, 64)
+		for name, number := range capabilities {
+			if err != nil || have&(1<<number) == 0 {
+				missing = append(missing, name)
+			}
+		}
+	}
+	slices.Sort(missing)
+	return missing
 }
 
 func installPackages(ctx context.Context, out io.Writer) error {

@@ -157,6 +157,10 @@ cluster-binaries: ## Build etcd and kube-apiserver into bin/k8s, unless KUBEBUIL
 images: ## Build all images into bin/images, an OCI layout, without a container tool; PLATFORMS=linux/amd64,linux/arm64.
 	@$(GO) run ./hack/image -out $(BIN)/images -name $(IMG) -version $(or $(VERSION),dev) -platforms $(PLATFORMS)
 
+.PHONY: image-local
+image-local: ## Build the Dockerfile's image with buildah and no registry, into bin/images in place of the one of `make images`.
+	@hack/image/dockerfile.sh $(BIN)/images $(IMG) $(or $(VERSION),dev)
+
 ##@ A cluster with nodes, on this machine, as root
 
 .PHONY: cluster-up

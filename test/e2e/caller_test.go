@@ -114,12 +114,22 @@ func (a answer) seen(t *testing.T) (s struct {
 	return s
 }
 
-// call sends one request to a URL of the cluster, with token when it is not empty.
+// call sends one request to a URL of the cluster, with token when it is not empty. No
+// answer at all is the end of the test.
 func (c *caller) call(t *testing.T, method, url, token, body string, headers ...string) answer {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	got, err := c.try(t.Context(), method, url, token, body, headers...)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return got
+}
+
+// try is call for those who expect that no answer may come.
+func (c *caller) try(ctx context.Context, method, url, token, body string, headers ...string) (answer, error) {
+	request, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
+	if err != nil {
+		return answer{}, err
 	}
 	if token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)
@@ -132,12 +142,12 @@ func (c *caller) call(t *testing.T, method, url, token, body string, headers ...
 	}
 	response, err := c.RoundTrip(request)
 	if err != nil {
-		t.Fatalf("%s %s: %v", method, url, err)
+		return answer{}, fmt.Errorf("%s %s: %w", method, url, err)
 	}
-	defer response.Body.Close()
+	defer response.Body.Close() //nolint:errcheck // read to its end
 	content, err := io.ReadAll(response.Body)
 	if err != nil {
-		t.Fatalf("%s %s: read the answer: %v", method, url, err)
+		return answer{}, fmt.Errorf("%s %s: read the answer: %w", method, url, err)
 	}
-	return answer{status: response.StatusCode, header: response.Header, body: content}
+	return answer{status: response.StatusCode, header: response.Header, body: content}, nil
 }

@@ -7,6 +7,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -60,8 +61,37 @@ func startShops(t *testing.T) (namespace string) {
 		if err := rolledOut(t.Context(), namespace, name); err != nil {
 			t.Fatal(err)
 		}
+		leadsToAll(t, shopURL(namespace, name), 2)
 	}
 	return namespace
+}
+
+func shopURL(namespace, name string) string {
+	return "http://" + name + "." + namespace + ".svc.cluster.local"
+}
+
+// leadsToAll waits until the Service leads to so many pods from where the caller is:
+// the nodes learn of ready pods a moment after the Deployment says that they are.
+func leadsToAll(t *testing.T, shop string, pods int) {
+	t.Helper()
+	answered := map[string]bool{}
+	err := until(t.Context(), func(ctx context.Context) error {
+		got, err := world.caller.try(ctx, http.MethodGet, shop+"/healthz", "", "")
+		if err != nil {
+			return err
+		}
+		if got.status != http.StatusOK {
+			t.Fatalf("what the policy leaves open is answered with status %d, reason %q", got.status, got.reason())
+		}
+		answered[got.seen(t).Pod] = true
+		if len(answered) < pods {
+			return fmt.Errorf("%s leads to %d pods, expected %d", shop, len(answered), pods)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // logIn is steps 1 to 4.
@@ -84,7 +114,6 @@ func logIn(t *testing.T, shop string) string {
 // TestEightSteps is the main job, through a Service and from another pod.
 func TestEightSteps(t *testing.T) {
 	namespace := startShops(t)
-	url := func(shop string) string { return "http://" + shop + "." + namespace + ".svc.cluster.local" }
 
 	pods, err := world.kube.CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{})
 	if err != nil {
@@ -97,7 +126,7 @@ func TestEightSteps(t *testing.T) {
 	}
 
 	for name := range shops {
-		shop := url(name)
+		shop := shopURL(namespace, name)
 		t.Run("steps 1 to 7 of "+name, func(t *testing.T) {
 			refused := func(what, token, reason string) {
 				t.Helper()
@@ -138,7 +167,8 @@ func TestEightSteps(t *testing.T) {
 	}
 
 	t.Run("step 8a: an expired token is refused", func(t *testing.T) {
-		shop := url("reject")
+		t.Parallel()
+		shop := shopURL(namespace, "reject")
 		token := logIn(t, shop)
 		last := callUntilExpired(t, shop, token, func(got answer) bool { return got.status != http.StatusOK })
 		if last.status != http.StatusForbidden || last.reason() != "token_expired" {
@@ -147,7 +177,8 @@ func TestEightSteps(t *testing.T) {
 	})
 
 	t.Run("step 8b: an expired token is exchanged, and the request goes through", func(t *testing.T) {
-		shop := url("refresh")
+		t.Parallel()
+		shop := shopURL(namespace, "refresh")
 		token := logIn(t, shop)
 		last := callUntilExpired(t, shop, token, func(got answer) bool { return got.status != http.StatusOK || got.newToken() != "" })
 		if last.status != http.StatusOK || last.newToken() == "" || last.newToken() == token {

@@ -175,7 +175,7 @@ func newNamespace(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx := context.Background()
+		ctx := context.WithoutCancel(t.Context()) // that one has ended by now
 		if t.Failed() {
 			t.Log(describe(ctx, made.Name))
 		}

@@ -113,7 +113,8 @@ func loadAuthority(dir string) (*authority, error) {
 	a := &authority{dir: dir}
 	certificate, err := readPEM(filepath.Join(dir, "ca.crt"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return a, a.create()
+		err := a.create()
+		return a, err
 	}
 	if err != nil {
 		return nil, err

@@ -4,7 +4,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -88,7 +87,7 @@ func enterCgroup(n node) error {
 // one, because one that cannot be given fails all.
 func delegate(path string) {
 	have, _ := os.ReadFile(filepath.Join(path, "cgroup.controllers"))
-	for _, controller := range strings.Fields(string(have)) {
+	for controller := range strings.FieldsSeq(string(have)) {
 		_ = os.WriteFile(filepath.Join(path, "cgroup.subtree_control"), []byte("+"+controller), 0)
 	}
 }
@@ -165,15 +164,14 @@ func removeCgroup(path string) error {
 func memoryOf(name string) int64 {
 	paths, _ := cgroupPaths(name)
 	for _, path := range paths {
-		file, err := os.Open(filepath.Join(path, "memory.stat"))
+		stat, err := os.ReadFile(filepath.Join(path, "memory.stat"))
 		if err != nil {
 			continue
 		}
-		defer file.Close() //nolint:errcheck // only read
-		for lines := bufio.NewScanner(file); lines.Scan(); {
+		for line := range strings.Lines(string(stat)) {
 			var key string
 			var value int64
-			if _, err := fmt.Sscan(lines.Text(), &key, &value); err == nil && (key == "total_rss" || key == "anon") {
+			if _, err := fmt.Sscan(line, &key, &value); err == nil && (key == "total_rss" || key == "anon") {
 				return value
 			}
 		}

@@ -107,7 +107,7 @@ func pretendSettings() error {
 		"kernel/keys/root_maxkeys":  "1000000",
 		"kernel/keys/root_maxbytes": "25000000",
 	} {
-		file := filepath.Join("/run/cluster/sysctl", strings.ReplaceAll(name, "/", "."))
+		file := filepath.Join(insideSettings, strings.ReplaceAll(name, "/", "."))
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			return err
 		}

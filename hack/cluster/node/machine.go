@@ -82,8 +82,8 @@ func (m machine) start(ctx context.Context, listener *os.File) (*started, error)
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close()                                                                    //nolint:errcheck // the process has its own
-	command := exec.CommandContext(context.WithoutCancel(ctx), "/proc/self/exe", "init", //nolint:gosec // this program
+	defer log.Close() //nolint:errcheck // the process has its own
+	command := exec.CommandContext(context.WithoutCancel(ctx), "/proc/self/exe", "init",
 		fmt.Sprintf("-number=%d", m.Number), "-dir="+m.options.dir, "-bin="+m.options.binaries, "-images="+m.options.images, fmt.Sprintf("-nodes=%d", m.options.nodes))
 	command.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	command.Dir = "/"

@@ -13,6 +13,7 @@ const (
 	insideBinaries = "/run/cluster/bin"
 	insideImages   = "/run/cluster/images"
 	insideState    = "/run/cluster/state"
+	insideSettings = "/run/cluster/sysctl"
 
 	containerdSocket = "/run/containerd/containerd.sock"
 	registryAddress  = "127.0.0.1:5000"

@@ -102,7 +102,7 @@ func installPackages(ctx context.Context, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "cluster: installing %s\n", wanted)
 	install := func(args ...string) error {
-		command := exec.CommandContext(ctx, "apt-get", args...) //nolint:gosec // names from above
+		command := exec.CommandContext(ctx, "apt-get", args...)
 		command.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		output, err := command.CombinedOutput()
 		if err != nil {

@@ -105,7 +105,7 @@ func (l Layout) mark(d descriptor, needed map[string]bool) error {
 	if err := json.Unmarshal(content, &refers); err != nil {
 		return fmt.Errorf("read blob %s: %w", d.Digest, err)
 	}
-	next := append(refers.Manifests, refers.Layers...)
+	next := slices.Concat(refers.Manifests, refers.Layers)
 	if refers.Config != nil {
 		next = append(next, *refers.Config)
 	}

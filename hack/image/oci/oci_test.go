@@ -43,14 +43,16 @@ func write(t *testing.T, l oci.Layout, name, text string) {
 
 // registry pulls as a client of the distribution specification does.
 type registry struct {
-	t   *testing.T
-	url string
+	t      *testing.T
+	url    string
+	client *http.Client
 }
 
 func serve(t *testing.T, l oci.Layout) registry {
+	t.Helper()
 	server := httptest.NewServer(l)
 	t.Cleanup(server.Close)
-	return registry{t: t, url: server.URL}
+	return registry{t: t, url: server.URL, client: server.Client()}
 }
 
 func (r registry) status(method, path string) int {
@@ -59,11 +61,11 @@ func (r registry) status(method, path string) int {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := r.client.Do(request)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	defer response.Body.Close()
+	defer response.Body.Close() //nolint:errcheck // read to its end
 	return response.StatusCode
 }
 
@@ -71,11 +73,11 @@ func (r registry) status(method, path string) int {
 // with want when that is not empty.
 func (r registry) get(path, want, mediaType string) []byte {
 	r.t.Helper()
-	response, err := http.Get(r.url + path)
+	response, err := r.client.Get(r.url + path)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	defer response.Body.Close()
+	defer response.Body.Close() //nolint:errcheck // read to its end
 	content, err := io.ReadAll(response.Body)
 	if err != nil || response.StatusCode != http.StatusOK {
 		r.t.Fatalf("GET %s: %s, %v", path, response.Status, err)

@@ -131,7 +131,7 @@ func build(ctx context.Context, o options) (err error) {
 
 // compile builds the program in folder, which may be of another module.
 func compile(ctx context.Context, folder, to, system, architecture, ldflags string) error {
-	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w "+ldflags, "-o", to, ".") //nolint:gosec // our own programs
+	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w "+ldflags, "-o", to, ".")
 	command.Dir = folder
 	command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+system, "GOARCH="+architecture)
 	command.Stdout, command.Stderr = os.Stderr, os.Stderr

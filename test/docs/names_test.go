@@ -129,7 +129,7 @@ func TestFlagsAreThoseOfTheCommand(t *testing.T) {
 func targets(t *testing.T) []string {
 	t.Helper()
 	var found []string
-	for _, match := range regexp.MustCompile(`(?m)^([a-z-]+):.*## `).FindAllStringSubmatch(read(t, "Makefile"), -1) {
+	for _, match := range regexp.MustCompile(`(?m)^([a-z0-9-]+):.*## `).FindAllStringSubmatch(read(t, "Makefile"), -1) {
 		found = append(found, match[1])
 	}
 	if len(found) < 10 {

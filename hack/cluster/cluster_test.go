@@ -86,6 +86,25 @@ func TestCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	t.Run("a cluster that somebody else ends takes objects as well", func(t *testing.T) {
+		connected, err := cluster.Connect(c.Config())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := connected.Apply(t.Context(), []byte("{apiVersion: v1, kind: Namespace, metadata: {name: connected}}"), "test"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := admin.CoreV1().Namespaces().Get(t.Context(), "connected", metav1.GetOptions{}); err != nil {
+			t.Error(err)
+		}
+		if err := connected.Stop(); err != nil {
+			t.Error(err)
+		}
+		if _, err := admin.CoreV1().Namespaces().Get(t.Context(), "connected", metav1.GetOptions{}); err != nil {
+			t.Errorf("after Stop: %v", err)
+		}
+	})
+
 	t.Run("applying the same stream again changes nothing", func(t *testing.T) {
 		before, err := admin.CoreV1().Services("shop").Get(t.Context(), "hook", metav1.GetOptions{})
 		if err != nil {

@@ -43,11 +43,16 @@ container=$("${buildah[@]}" from scratch)
 "${buildah[@]}" commit --quiet "$container" localhost/builder >/dev/null
 
 go mod download # what the build finds mounted
-"${buildah[@]}" build --quiet --platform "$platform" \
+# Not --platform: Debian's buildah would look for a builder of that platform.
+"${buildah[@]}" build --quiet --pull-never \
 	--build-arg BUILDER=localhost/builder --build-arg BASE=scratch --build-arg "VERSION=$version" \
+	--build-arg "TARGETOS=${platform%/*}" --build-arg "TARGETARCH=${platform#*/}" \
 	--volume "$(go env GOROOT):/usr/local/go:ro" \
 	--volume "$(go env GOMODCACHE):/go/pkg/mod:ro" \
 	--volume "$(go env GOCACHE):/go/cache" \
-	--tag "$name" . >/dev/null
+	--tag localhost/built . >/dev/null
+container=$("${buildah[@]}" from --pull-never localhost/built)
+"${buildah[@]}" config --os "${platform%/*}" --arch "${platform#*/}" "$container"
+"${buildah[@]}" commit --quiet "$container" "$name" >/dev/null
 "${buildah[@]}" push --quiet "$name" "oci:$layout:$name"
 echo "image: $name for $platform in $layout, from the Dockerfile" >&2

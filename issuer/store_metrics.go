@@ -4,6 +4,7 @@
 package issuer
 
 import (
+	"maps"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -92,14 +93,21 @@ func (m *storeMetrics) Describe(out chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements [prometheus.Collector].
-func (m *storeMetrics) Collect(out chan<- prometheus.Metric) {
+// now is what there is to collect. Nothing is asked while it is locked: who opens a store
+// holds the lock of the pools, and then waits for this one.
+func (m *storeMetrics) now() (map[types.NamespacedName]*followedStore, pools) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return maps.Clone(m.open), m.pools
+}
+
+// Collect implements [prometheus.Collector].
+func (m *storeMetrics) Collect(out chan<- prometheus.Metric) {
+	open, pools := m.now()
 	send := func(key types.NamespacedName, desc *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(desc, kind, value, append([]string{key.Namespace, key.Name}, labels...)...)
 	}
-	for key, store := range m.open {
+	for key, store := range open {
 		stats := store.Stats()
 		send(key, m.sessions, prometheus.GaugeValue, float64(stats.Sessions))
 		send(key, m.limit, prometheus.GaugeValue, float64(store.Limit))
@@ -108,7 +116,7 @@ func (m *storeMetrics) Collect(out chan<- prometheus.Metric) {
 		send(key, m.requests, prometheus.CounterValue, float64(stats.Writes), "write")
 		send(key, m.conflicts, prometheus.CounterValue, float64(stats.Conflicts))
 	}
-	m.pools(func(key types.NamespacedName, stats policies.PoolStats) {
+	pools(func(key types.NamespacedName, stats policies.PoolStats) {
 		send(key, m.connections, prometheus.GaugeValue, float64(stats.Connections))
 		send(key, m.connectionLimit, prometheus.GaugeValue, float64(stats.Limit))
 		send(key, m.connectionWaits, prometheus.CounterValue, float64(stats.Waits))

@@ -6,12 +6,16 @@ package policies
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	api "github.com/tokenward/tokenward/api/v1alpha1"
 	"github.com/tokenward/tokenward/issuer/refusal"
@@ -26,6 +30,50 @@ type holding struct {
 func (h holding) Get(_ context.Context, _ client.ObjectKey, into client.Object, _ ...client.GetOption) error {
 	h.policy.DeepCopyInto(into.(*api.TokenPolicy))
 	return nil
+}
+
+func (h holding) List(_ context.Context, into client.ObjectList, _ ...client.ListOption) error {
+	into.(*api.TokenPolicyList).Items = []api.TokenPolicy{*h.policy}
+	return nil
+}
+
+// Otherwise a tenant with a finalizer of his own could keep every issuer that starts from
+// serving anybody.
+func TestAPolicyThatIsBeingDeletedDoesNotKeepTheIssuerFromBeingReady(t *testing.T) {
+	policy := &api.TokenPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "1"}}
+	c := New(holding{policy: policy}, Options{})
+	ready := c.Ready()
+	probe := httptest.NewRequest(http.MethodGet, "/readyz", http.NoBody)
+	if ready(probe) == nil {
+		t.Error("ready before the policy was loaded")
+	}
+	policy.DeletionTimestamp, policy.Finalizers = &metav1.Time{Time: time.Now()}, []string{"example.com/forever"}
+	if _, err := c.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(policy)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := ready(probe); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAnUpdateCountsWhenTheSpecOrTheObjectIsAnotherOne(t *testing.T) {
+	policy := func(uid types.UID, generation int64) *api.TokenPolicy {
+		return &api.TokenPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: uid, Generation: generation}}
+	}
+	for name, c := range map[string]struct {
+		after *api.TokenPolicy
+		want  bool
+	}{
+		"only the status": {policy("1", 1), false},
+		"another spec":    {policy("1", 2), true},
+		"a namesake, created while nobody watched": {policy("2", 1), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := SpecChanged().Update(event.UpdateEvent{ObjectOld: policy("1", 1), ObjectNew: c.after}); got != c.want {
+				t.Errorf("passes: %t", got)
+			}
+		})
+	}
 }
 
 // In the middle of an upgrade the schema is newer than this issuer. A policy that it

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -50,12 +51,20 @@ func (c *Controller) SetupWithManager(mgr ctrl.Manager) error {
 	}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("policies").
-		// Status changes with every report, and is not looked at.
-		For(&api.TokenPolicy{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&api.SigningKey{}, handler.EnqueueRequestsFromMapFunc(c.policiesOfKey), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		For(&api.TokenPolicy{}, builder.WithPredicates(SpecChanged())).
+		Watches(&api.SigningKey{}, handler.EnqueueRequestsFromMapFunc(c.policiesOfKey), builder.WithPredicates(SpecChanged())).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(c.policiesOfSecret)).
 		WithOptions(controller.Options{NeedLeaderElection: new(false)}).
 		Complete(c)
+}
+
+// SpecChanged lets updates pass that are not of the status alone, which changes with every
+// report. An update may also lead from one object to a namesake, both of generation 1: when
+// the watch was interrupted, nothing tells that the one was deleted and the other created.
+func SpecChanged() predicate.Predicate {
+	return predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.Funcs{
+		UpdateFunc: func(e event.UpdateEvent) bool { return e.ObjectOld.GetUID() != e.ObjectNew.GetUID() },
+	})
 }
 
 // policiesOfKey are the policies that name a SigningKey.
@@ -115,7 +124,9 @@ func (c *Controller) Ready() healthz.Checker {
 		}
 		missing := 0
 		for i := range list.Items {
-			if !c.Known(client.ObjectKeyFromObject(&list.Items[i])) {
+			policy := &list.Items[i]
+			// One that is being deleted is not loaded, and somebody's finalizer may keep it.
+			if policy.DeletionTimestamp.IsZero() && !c.Known(client.ObjectKeyFromObject(policy)) {
 				missing++
 			}
 		}

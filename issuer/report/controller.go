@@ -21,7 +21,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	api "github.com/tokenward/tokenward/api/v1alpha1"
 	apply "github.com/tokenward/tokenward/api/v1alpha1/applyconfiguration/api/v1alpha1"
@@ -88,7 +87,7 @@ func New(c client.Client, options Options) *Controller {
 func (c *Controller) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("report").
-		For(&api.TokenPolicy{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		For(&api.TokenPolicy{}, builder.WithPredicates(policies.SpecChanged())).
 		WithOptions(controller.Options{NeedLeaderElection: new(false), MaxConcurrentReconciles: atOnce}).
 		Complete(c)
 }

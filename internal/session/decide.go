@@ -42,6 +42,9 @@ type Presented struct {
 	Generation int64
 	TokenID    string
 	ExpiresAt  time.Time
+	// WasCurrent says that it was the session's current token at a moment after it was
+	// presented. It is then no reuse, however long the decision has taken since.
+	WasCurrent bool
 }
 
 // Action is what a refresh comes to.
@@ -79,10 +82,11 @@ type Verdict struct {
 //  2. The current token: Rotate. When the current token lives as long as the session
 //     does, a new one could not live longer, and it is a Replay: else every request
 //     in a session's last moments would write to the store.
-//  3. The previous token within the grace: Replay. When the current token has died
+//  3. The previous token within the grace, or that was current when it was presented: Replay. When the current token has died
 //     meanwhile the replay would be of no use, and it is the Rotate that would follow.
 //  4. An older token: Deny while it has not expired itself, so that an early refresh
-//     never does harm; theft afterwards: Revoke, or Deny if the policy says so.
+//     never does harm, and if it was current when it was presented; theft otherwise:
+//     Revoke, or Deny if the policy says so.
 //  5. A newer token than the store knows, or another one of the same generation: we
 //     signed it, so the store went back to an older state, and what it knows of the
 //     session, revocations included, cannot be trusted: Revoke, whatever the policy says.
@@ -100,14 +104,14 @@ func Decide(s Session, p Presented, now time.Time, pol Policy, newTokenID string
 		}
 		return rotate(s, now, pol, newTokenID)
 
-	case p.Generation == s.Generation-1 && s.Previous.Is(p.TokenID) && !now.After(s.graceEnd(pol)):
+	case p.Generation == s.Generation-1 && s.Previous.Is(p.TokenID) && (p.WasCurrent || !now.After(s.graceEnd(pol))):
 		if expired(s.Current.ExpiresAt, now, pol) {
 			return rotate(s, now, pol, newTokenID)
 		}
 		return replay(s)
 
 	case p.Generation < s.Generation:
-		if pol.OnReuse == OnReuseDeny || !expired(p.ExpiresAt, now, pol) {
+		if pol.OnReuse == OnReuseDeny || p.WasCurrent || !expired(p.ExpiresAt, now, pol) {
 			return Verdict{Action: ActionDeny, Next: s, Reason: token.TokenReused}
 		}
 		return Verdict{Action: ActionRevoke, Next: s.Revoke(token.TokenReused, now), Reason: token.TokenReused}

@@ -26,6 +26,13 @@ func presented(s session.Session) session.Presented {
 	return session.Presented{Generation: s.Generation, TokenID: s.Current.ID, ExpiresAt: s.Current.ExpiresAt}
 }
 
+// wasCurrent is the session's token for a decision that comes late.
+func wasCurrent(s session.Session) session.Presented {
+	p := presented(s)
+	p.WasCurrent = true
+	return p
+}
+
 // refresh is a rotation that must succeed.
 func refresh(t *testing.T, s session.Session, at time.Time, tokenID string) session.Session {
 	t.Helper()
@@ -71,6 +78,8 @@ func TestDecide(t *testing.T) {
 		"another token of the previous generation has no grace":         {session: second, shown: session.Presented{Generation: 1, TokenID: "other", ExpiresAt: first.Current.ExpiresAt}, at: rotatedAt, action: session.ActionRevoke, reason: token.TokenReused},
 		"without grace the previous token is theft a second later":      {session: second, shown: presented(first), at: after(rotatedAt, time.Second), policy: func(p *session.Policy) { p.ReuseGrace = 0 }, action: session.ActionRevoke, reason: token.TokenReused},
 		"a replay of a token that has died since would be of no use":    {session: second, shown: presented(first), at: after(rotatedAt, 5*time.Minute+31*time.Second), policy: func(p *session.Policy) { p.ReuseGrace = 10 * time.Minute }, action: session.ActionRotate},
+		"a token that was current when it was presented needs no grace": {session: second, shown: wasCurrent(first), at: after(rotatedAt, time.Minute), action: session.ActionReplay},
+		"nor is it theft when the session has gone further":             {session: third, shown: wasCurrent(first), at: after(rotatedAt, time.Hour), action: session.ActionDeny, reason: token.TokenReused},
 		"an older token is theft":                                       {session: third, shown: presented(first), at: after(rotatedAt, 10*time.Minute), action: session.ActionRevoke, reason: token.TokenReused},
 		"an older token that has not expired is denied and nobody hurt": {session: third, shown: session.Presented{Generation: 1, TokenID: "one", ExpiresAt: after(rotatedAt, time.Hour)}, at: after(rotatedAt, 10*time.Minute), action: session.ActionDeny, reason: token.TokenReused},
 		"the leeway counts as not expired":                              {session: third, shown: session.Presented{Generation: 1, TokenID: "one", ExpiresAt: after(rotatedAt, 9*time.Minute+30*time.Second)}, at: after(rotatedAt, 10*time.Minute), action: session.ActionDeny, reason: token.TokenReused},

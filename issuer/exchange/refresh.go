@@ -60,6 +60,9 @@ func (s *Service) exchange(ctx context.Context, p *Policy, claims *token.Claims)
 		if !errors.Is(err, session.ErrStale) {
 			return got, err
 		}
+		// Another call has won while this one asked about the user. A user source that is
+		// slower than the grace, or an issuer whose clock is ahead, must not make theft of it.
+		presented.WasCurrent = presented.WasCurrent || stored.Current.Is(presented.TokenID)
 	}
 	return Token{}, contended()
 }

@@ -43,9 +43,13 @@ const (
 	firstRecheck = 2 * time.Second
 	// unseen is when to look for what the policies' controller has not opened yet.
 	unseen = 200 * time.Millisecond
-	// atOnce is how many policies are looked at at one time. Most of a look at a server
-	// that does not answer is waiting.
-	atOnce = 16
+	// atOnce is how many policies are looked at at one time, and ofNamespace how many of
+	// one namespace. Most of a look at a server that does not answer is waiting, and
+	// whoever names many of those waits for nobody but himself: what is over ofNamespace
+	// comes again after turn and up to as much more.
+	atOnce      = 64
+	ofNamespace = 4
+	turn        = time.Second
 )
 
 // Only the conditions are written. The Secrets are not named here on purpose: the issuer
@@ -75,6 +79,7 @@ type Options struct {
 type Controller struct {
 	client client.Client
 	Options
+	looking shares
 }
 
 // New makes a controller over the manager's client.
@@ -92,28 +97,39 @@ func (c *Controller) SetupWithManager(mgr ctrl.Manager) error {
 		Complete(c)
 }
 
-// Reconcile looks at the users and the store of one policy.
+// Reconcile looks at the users and the store of one policy. All policies are equal before
+// the queue: one that was there at the start would else stay behind all that came later.
 func (c *Controller) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	if !c.looking.take(request.Namespace) {
+		return ctrl.Result{RequeueAfter: spread(turn), Priority: new(0)}, nil
+	}
+	defer c.looking.giveBack(request.Namespace)
+	again, err := c.reconcile(ctx, request)
+	return ctrl.Result{RequeueAfter: again, Priority: new(0)}, err
+}
+
+// reconcile returns when to look again; zero is never.
+func (c *Controller) reconcile(ctx context.Context, request ctrl.Request) (time.Duration, error) {
 	policy := &api.TokenPolicy{}
 	err := c.client.Get(ctx, request.NamespacedName, policy)
 	if apierrors.IsNotFound(err) || err == nil && !policy.DeletionTimestamp.IsZero() {
-		return ctrl.Result{}, nil
+		return 0, nil
 	}
 	if err != nil {
-		return ctrl.Result{}, fmt.Errorf("get TokenPolicy: %w", err)
+		return 0, fmt.Errorf("get TokenPolicy: %w", err)
 	}
 	_, users := usersPart(policy)
 	_, store := storePart(policy)
 	if !users || !store {
 		// Only a newer release's schema admits it; that release reports on it.
-		return ctrl.Result{}, nil
+		return 0, nil
 	}
 	found, ok, err := c.look(ctx, policy)
 	if err != nil {
-		return ctrl.Result{}, err
+		return 0, err
 	}
 	if !ok {
-		return ctrl.Result{RequeueAfter: unseen}, nil
+		return unseen, nil
 	}
 	next := recheck
 	// The manager goes by this order: a report on users alone is that of an older release.
@@ -123,11 +139,16 @@ func (c *Controller) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	}{{found.store, StoreOwner}, {found.users, UsersOwner}} {
 		wait, err := c.report(ctx, policy, part.wanted, part.owner)
 		if err != nil {
-			return ctrl.Result{}, err
+			return 0, err
 		}
 		next = min(next, wait)
 	}
-	return ctrl.Result{RequeueAfter: next + rand.N(next)}, nil //nolint:gosec // spreads load, guards nothing
+	return spread(next), nil
+}
+
+// spread keeps what begins together from coming again together.
+func spread(d time.Duration) time.Duration {
+	return d + rand.N(d) //nolint:gosec // spreads load, guards nothing
 }
 
 type conditions struct{ users, store metav1.Condition }

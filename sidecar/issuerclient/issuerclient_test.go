@@ -143,7 +143,8 @@ func TestRefreshesOfDifferentSessionsAreNotShared(t *testing.T) {
 		"a": {PolicyUID: "u", SessionID: "s1", Generation: 1},
 		"b": {PolicyUID: "u", SessionID: "s", Generation: 11},
 		"c": {PolicyUID: "us", SessionID: "1", Generation: 1},
-		"d": {PolicyUID: "u", SessionID: "s1", Generation: 2},
+		"d": {PolicyUID: "u", SessionID: "s2", Generation: 1},
+		"e": {PolicyUID: "u", SessionID: "s2", Generation: 1, TokenID: "other"},
 	}
 	for range 2 { // the second time from memory
 		for raw, key := range keys {
@@ -152,8 +153,49 @@ func TestRefreshesOfDifferentSessionsAreNotShared(t *testing.T) {
 			}
 		}
 	}
-	if calls.Load() != 4 {
-		t.Errorf("%d calls, want 4", calls.Load())
+	if calls.Load() != 5 {
+		t.Errorf("%d calls, want 5", calls.Load())
+	}
+}
+
+// The first token is two generations old when it comes again: the issuer is to see it.
+func TestAnAnswerIsNotSharedOnceTheSessionHasMovedOn(t *testing.T) {
+	var asked sync.Map // how often, by token
+	times := func(raw string) int {
+		n, _ := asked.LoadOrStore(raw, new(atomic.Int32))
+		return int(n.(*atomic.Int32).Load())
+	}
+	c := newClient(t, func(w http.ResponseWriter, r *http.Request) {
+		var request protocol.RefreshRequest
+		_ = json.NewDecoder(r.Body).Decode(&request)
+		n, _ := asked.LoadOrStore(request.AccessToken, new(atomic.Int32))
+		n.(*atomic.Int32).Add(1)
+		_ = json.NewEncoder(w).Encode(protocol.TokenResponse{AccessToken: "after-" + request.AccessToken})
+	})
+	now := time.Now()
+	c.Now = func() time.Time { return now }
+	r := &Refresher{Client: c}
+	refresh := func(session, raw string, generation int64) {
+		t.Helper()
+		key := Key{PolicyUID: "u", SessionID: session, Generation: generation, TokenID: raw}
+		if got, err := r.Refresh(t.Context(), key, raw); err != nil || got.AccessToken != "after-"+raw {
+			t.Fatalf("%s: %q, %v", raw, got.AccessToken, err)
+		}
+	}
+	refresh("s", "first", 1)
+	refresh("t", "of another session", 1)
+	refresh("s", "first", 1)
+	if times("first") != 1 {
+		t.Fatalf("asked %d times, want once: the answer is shared", times("first"))
+	}
+	refresh("s", "second", 2)
+	refresh("s", "first", 1)
+	if times("first") != 2 {
+		t.Error("the answer was shared although the session has moved on")
+	}
+	refresh("t", "of another session", 1)
+	if times("of another session") != 1 {
+		t.Error("another session's answer was forgotten")
 	}
 }
 

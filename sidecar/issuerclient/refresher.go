@@ -30,9 +30,19 @@ type Key struct {
 	PolicyUID  string
 	SessionID  string
 	Generation int64
+	// TokenID tells apart the two tokens that a store which went back has made of one
+	// generation; the issuer refuses one of them.
+	TokenID string
 }
 
 // Refresher buys new tokens, one for all requests that bring the same token.
+//
+// Who comes while a call is under way, or within [shareAnswer] of its end, gets an answer
+// that the issuer has made up before: at most [callTimeout] and shareAnswer ago. Within
+// that time the session may have moved on, or have ended, elsewhere. What is handed out is
+// the successor that the issuer made for this very token, which by then may be the
+// session's last but one, and never of a session that is known here to have ended or to
+// have moved on: the caller looks for the one, and share forgets for the other.
 type Refresher struct {
 	Client *Client
 
@@ -107,7 +117,7 @@ func (r *Refresher) share(key Key, response protocol.TokenResponse) {
 		r.shared = map[Key]answer{}
 	}
 	for k, a := range r.shared {
-		if !now.Before(a.until) {
+		if !now.Before(a.until) || k.PolicyUID == key.PolicyUID && k.SessionID == key.SessionID && k.Generation < key.Generation {
 			delete(r.shared, k)
 		}
 	}

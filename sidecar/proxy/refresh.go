@@ -67,7 +67,10 @@ func (x *exchange) refreshEarly() {
 }
 
 func (x *exchange) refreshKey(id *decide.Identity) issuerclient.Key {
-	return issuerclient.Key{PolicyUID: x.policy.Settings.Policy.UID, SessionID: id.Claims.SessionID, Generation: id.Claims.Generation}
+	return issuerclient.Key{
+		PolicyUID: x.policy.Settings.Policy.UID, SessionID: id.Claims.SessionID,
+		Generation: id.Claims.Generation, TokenID: id.Claims.ID,
+	}
 }
 
 // admit judges a token for a request, and fetches keys for it if need be.

@@ -77,11 +77,20 @@ func storePart(policy *api.TokenPolicy) (part, bool) {
 	return p, true
 }
 
-// says makes the condition.
+const (
+	// maxMessage bounds a condition's message, in bytes. The API server takes 32 KiB, and
+	// what does not get there is tried again for ever.
+	maxMessage = 8 << 10
+	// maxQuoted bounds what is repeated of what others wrote, in bytes.
+	maxQuoted = 500
+)
+
+// says makes the condition. Text that is not UTF-8 would come back from the API server as
+// another one, and be written again and again.
 func (p part) says(policy *api.TokenPolicy, status metav1.ConditionStatus, reason, format string, args ...any) metav1.Condition {
 	return metav1.Condition{
 		Type: p.condition, ObservedGeneration: policy.Generation,
-		Status: status, Reason: reason, Message: fmt.Sprintf(format, args...),
+		Status: status, Reason: reason, Message: shorten(strings.ToValidUTF8(fmt.Sprintf(format, args...), ""), maxMessage),
 	}
 }
 
@@ -96,9 +105,9 @@ func (p part) wrong(policy *api.TokenPolicy, err error, former bool, issuer Serv
 	var ofServer apierrors.APIStatus
 	switch {
 	case invalid != nil && invalid.InSecret:
-		return says(api.ReasonSecretInvalid, "%s: Secret %q: %s.", p.named, p.secret, invalid.Text)
+		return says(api.ReasonSecretInvalid, "%s: Secret %q: %s.", p.named, p.secret, shorten(invalid.Text, maxQuoted))
 	case invalid != nil:
-		return says(api.ReasonSpecInvalid, "%s: %s.", p.field, invalid.Text)
+		return says(api.ReasonSpecInvalid, "%s: %s.", p.field, shorten(invalid.Text, maxQuoted))
 	case refused != nil:
 		return says(api.ReasonAddressRefused,
 			"%s: %s: name another host, or have the administrator of the operator allow its addresses with --allow-outbound-cidr.", p.field, refused.Error())
@@ -138,5 +147,5 @@ func (p part) lines(policy *api.TokenPolicy, issuer ServiceAccount) string {
 		p.grant+policy.Name, policy.Namespace, p.secret, issuer.Namespace, issuer.Name)
 }
 
-// sentence ends a text that others wrote with a full stop.
-func sentence(text string) string { return strings.TrimSuffix(text, ".") + "." }
+// sentence ends a text that others wrote with a full stop. A server may have had a say in it.
+func sentence(text string) string { return strings.TrimSuffix(shorten(text, maxQuoted), ".") + "." }

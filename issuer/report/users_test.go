@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -259,5 +260,25 @@ func TestTheConditionIsBounded(t *testing.T) {
 	got := usersCondition(policy, policies.UsersLook{Secret: report}, ServiceAccount{})
 	if len(got.Message) > 32768 || !strings.Contains(got.Message, "and 4990 more") {
 		t.Errorf("%d bytes", len(got.Message))
+	}
+}
+
+// What a server answers is the tenant's own doing, and no reason for the issuer to write
+// again and again.
+func TestTheWordsOfOthersAreBoundedAndComeBackAsTheyWereWritten(t *testing.T) {
+	words := "column \"\xff" + strings.Repeat("x", 1<<20)
+	policy := &api.TokenPolicy{Spec: api.TokenPolicySpec{Users: api.Users{SQL: &api.SQLUsers{}}, Store: api.Store{Redis: &api.RedisStore{}}}}
+	for name, got := range map[string]metav1.Condition{
+		"of a database": usersCondition(policy, policies.UsersLook{Err: &users.UnavailableError{Fault: users.FaultSchema, Detail: words}}, account),
+		"of a Secret":   storeCondition(policy, policies.StoreLook{Err: &policies.InvalidError{Text: words}}, account),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if len(got.Message) > 1024 || !utf8.ValidString(got.Message) {
+				t.Errorf("%d bytes, valid %t", len(got.Message), utf8.ValidString(got.Message))
+			}
+			if !strings.HasSuffix(got.Message, "have to wait.") {
+				t.Errorf("%q does not say what it means", got.Message)
+			}
+		})
 	}
 }

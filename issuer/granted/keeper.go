@@ -4,10 +4,12 @@
 package granted
 
 import (
-	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -84,7 +86,8 @@ type Keeper[T any] struct {
 // holding is what is open, and who uses it.
 type holding[T any] struct {
 	Opened[T]
-	data map[string][]byte
+	// digest of the Secret: the content itself may be a megabyte, for each policy.
+	digest [sha256.Size]byte
 	// leaving ends when another one takes over.
 	leaving context.Context //nolint:containedctx // ends with the holding
 	leave   context.CancelFunc
@@ -105,14 +108,18 @@ func (k *Keeper[T]) Use(ctx context.Context, call func(T) error) error {
 	if err != nil {
 		return err
 	}
-	err = call(h.Value)
-	k.release(h)
+	err = k.serve(h, call)
 	if err == nil || !k.Refused(err) || !k.renewed(ctx, h) {
 		return err
 	}
 	if h, err = k.acquire(ctx); err != nil {
 		return err
 	}
+	return k.serve(h, call)
+}
+
+// serve lets go of it after a panic too, or it could never be closed.
+func (k *Keeper[T]) serve(h *holding[T], call func(T) error) error {
 	defer k.release(h)
 	return call(h.Value)
 }
@@ -238,4 +245,14 @@ func (k *Keeper[T]) closeUnused(h *holding[T]) {
 	}()
 }
 
-func sameData(a, b map[string][]byte) bool { return maps.EqualFunc(a, b, bytes.Equal) }
+// digest of the content of a Secret.
+func digest(data map[string][]byte) (sum [sha256.Size]byte) {
+	h := sha256.New()
+	for _, key := range slices.Sorted(maps.Keys(data)) {
+		// With the lengths no two contents are written as one.
+		_, _ = fmt.Fprintf(h, "%d %d %s", len(key), len(data[key]), key) // a hash does not fail
+		_, _ = h.Write(data[key])
+	}
+	h.Sum(sum[:0])
+	return sum
+}

@@ -466,3 +466,48 @@ func TestClosingWaitsForCallsAndEndsLooks(t *testing.T) {
 		f.open(0)
 	})
 }
+
+func TestAPanicLeavesNothingOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.look(nil, false)
+		func() {
+			defer func() { _ = recover() }()
+			_ = f.keeper.Use(t.Context(), func(*connection) error { panic("the driver's fault") })
+		}()
+		f.set("two", nil)
+		open := f.keeper.Open
+		f.keeper.Open = func(data map[string][]byte) (Opened[*connection], error) {
+			opened, err := open(data)
+			opened.Check = func(context.Context) error { panic("the driver's fault") }
+			return opened, err
+		}
+		if _, err := f.keeper.Look(t.Context()); err == nil {
+			t.Error("a look that panics shows nothing wrong")
+		}
+		f.open(1)
+		f.call(nil)
+		f.keeper.Close()
+		f.open(0)
+	})
+}
+
+func TestTheSmallestChangeOfASecretIsAnotherContent(t *testing.T) {
+	contents := []map[string][]byte{
+		nil,
+		{"a": nil},
+		{"a": []byte("b")},
+		{"ab": nil},
+		{"a": nil, "b": nil},
+		{"a": []byte("b"), "c": []byte("d")},
+		{"a": []byte("d"), "c": []byte("b")},
+		{"a": []byte("b1 1 cd")},
+	}
+	for i, a := range contents {
+		for j, b := range contents {
+			if (digest(a) == digest(b)) != (i == j) {
+				t.Errorf("%q and %q", a, b)
+			}
+		}
+	}
+}

@@ -47,8 +47,9 @@ func (k *Keeper[T]) look(ctx context.Context) (Look, error) {
 	defer k.mu.Unlock()
 	if k.closed {
 		if next != nil && next != h {
+			k.closing.Add(1)
 			next.leave()
-			next.Close()
+			k.closeUnused(next)
 		}
 		return Look{}, ErrClosed
 	}
@@ -70,21 +71,27 @@ func (k *Keeper[T]) compare(ctx context.Context, h *holding[T]) (Look, *holding[
 		return Look{Err: err}, nil
 	case err != nil:
 		return Look{Err: err, Former: h != nil}, h
-	case h != nil && sameData(h.data, data):
+	case h != nil && h.digest == digest(data):
 		return Look{Err: check(ctx, h)}, h
 	}
 	opened, err := k.Open(data)
 	if err != nil {
 		return Look{Err: err, Former: h != nil}, h
 	}
-	candidate := &holding[T]{Opened: opened, data: data}
+	candidate := &holding[T]{Opened: opened, digest: digest(data)}
 	candidate.leaving, candidate.leave = context.WithCancel(k.ctx) // it lives on after the look
+	chosen := false
+	defer func() { // after a panic too
+		if !chosen {
+			candidate.leave()
+			candidate.Close()
+		}
+	}()
 	problem := check(ctx, candidate)
 	if h != nil && problem != nil && k.badness(problem) > k.badness(check(ctx, h)) {
-		candidate.leave()
-		candidate.Close()
 		return Look{Err: problem, Former: true}, h
 	}
+	chosen = true
 	return Look{Err: problem}, candidate
 }
 

@@ -84,9 +84,10 @@ func (l *leaving) close() error {
 	clear(l.all)
 	clear(l.superseded)
 	l.mu.Unlock()
-	var errs []error
-	for _, it := range all {
-		errs = append(errs, it.Close())
+	// Side by side: one whose server hangs must not keep the others open.
+	errs := make([]error, len(all))
+	for i, it := range all {
+		l.closing.Go(func() { errs[i] = it.Close() })
 	}
 	l.closing.Wait()
 	return errors.Join(errs...)

@@ -90,3 +90,21 @@ func TestAStoreLivesAsLongAsItsPolicyAndLingersForCallsUnderWay(t *testing.T) {
 		}
 	})
 }
+
+// hung is one whose server does not answer.
+type hung struct{ id int }
+
+func (*hung) Close() error { time.Sleep(5 * time.Second); return nil }
+
+func TestTheEndDoesNotWaitForOneAfterTheOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l leaving
+		for id := range 100 {
+			l.retire(&hung{id})
+		}
+		began := time.Now()
+		if err := l.close(); err != nil || time.Since(began) > 5*time.Second {
+			t.Errorf("%v, after %v", err, time.Since(began))
+		}
+	})
+}

@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	api "github.com/tokenward/tokenward/api/v1alpha1"
@@ -79,6 +80,60 @@ func TestDeletionTakesTheSessionsAlong(t *testing.T) {
 	}
 	if err := cluster.Admin.Get(t.Context(), client.ObjectKeyFromObject(kept), kept); err != nil {
 		t.Errorf("another policy's sessions: %v", err)
+	}
+}
+
+// TestSessionsWithoutAPolicyAreRemoved: what is young may belong to a policy that is
+// just being made.
+func TestSessionsWithoutAPolicyAreRemoved(t *testing.T) {
+	w := newWorld(t)
+	w.key("shop")
+	living := w.policy("shop", "shop")
+	store := func(name, uid string) client.Object {
+		object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{
+			Namespace: controllertest.Namespace, Name: name,
+			Labels: map[string]string{api.ComponentLabel: owned.Sessions, owned.PolicyUIDLabel: uid},
+		}}
+		if err := cluster.Admin.Create(t.Context(), object); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = cluster.Admin.Delete(context.WithoutCancel(t.Context()), object) })
+		return object
+	}
+	gone := "00000000-0000-4000-8000-000000000000"
+	orphans := []client.Object{store("sessions-"+gone+"-0", gone), store("attempts-"+gone, gone)}
+	kept := []client.Object{store("sessions-"+string(living.UID)+"-0", string(living.UID))}
+	exists := func(object client.Object) bool {
+		err := cluster.Admin.Get(t.Context(), client.ObjectKeyFromObject(object), object)
+		if err != nil && !apierrors.IsNotFound(err) {
+			t.Fatal(err)
+		}
+		return err == nil
+	}
+	sweep := func(later time.Duration) {
+		t.Helper()
+		clock := clocktesting.NewFakePassiveClock(orphans[0].GetCreationTimestamp().Add(later))
+		r := &reconciler{client: cluster.Admin, live: cluster.Admin, options: Options{Namespace: controllertest.Namespace, Clock: clock}}
+		if err := r.deleteOrphans(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sweep(orphanAge)
+	for _, object := range append(orphans, kept...) {
+		if !exists(object) {
+			t.Errorf("%s is gone, and is young", object.GetName())
+		}
+	}
+	sweep(orphanAge + 2*time.Second)
+	for _, object := range orphans {
+		if exists(object) {
+			t.Errorf("%s is there", object.GetName())
+		}
+	}
+	for _, object := range kept {
+		if !exists(object) {
+			t.Errorf("%s is gone, and its policy is there", object.GetName())
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	api "github.com/tokenward/tokenward/api/v1alpha1"
 	"github.com/tokenward/tokenward/controllers/internal/owned"
@@ -87,6 +88,9 @@ func SetupWithManager(mgr ctrl.Manager, options Options) error {
 		Complete(r)
 	if err != nil {
 		return fmt.Errorf("set up the TokenPolicy controller: %w", err)
+	}
+	if err := mgr.Add(manager.RunnableFunc(r.sweepOrphans)); err != nil {
+		return fmt.Errorf("set up the removal of sessions without a policy: %w", err)
 	}
 	return nil
 }

@@ -131,6 +131,16 @@ func (s Session) Revoke(reason token.Reason, now time.Time) Session {
 	return s
 }
 
+// RevokedLike is the session with the revocation of another state of it, which must be
+// revoked, for as long as any token that the other state knows is alive.
+func (s Session) RevokedLike(other Session) Session {
+	revoked := s.Revoke(other.Revoked.Reason, other.Revoked.At)
+	if s.Revoked == nil {
+		revoked.TokensUntil = later(s.TokensUntil, other.TokensUntil)
+	}
+	return revoked
+}
+
 // ForgetAfter is when the last token of the session is dead at every verifier. A
 // revocation is of no more use after it.
 func (s Session) ForgetAfter() time.Time {

@@ -43,9 +43,9 @@ type Store interface {
 	// returns it with its new Version. ID, Policy and CreatedAt stay as they are.
 	//
 	// A revocation wins: when next.Revoked is set the stored session is revoked
-	// whatever its Version, and everything else in next is ignored; and a revoked
-	// session never changes again, the first revocation stays. Revoking it again
-	// succeeds and returns what is stored.
+	// whatever its Version, as [Session.RevokedLike] says, and everything else in next is
+	// ignored; and a revoked session never changes again, the first revocation stays.
+	// Revoking it again succeeds and returns what is stored.
 	//
 	// Errors: [ErrStale] together with the session that is stored instead,
 	// [ErrNotFound], [ErrFull] when next would not fit.

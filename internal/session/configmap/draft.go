@@ -141,7 +141,7 @@ func (s *Store) applySwap(d *draft, op *operation, full bool, now time.Time) (se
 	case op.next.Revoked != nil && stored.Revoked != nil:
 		return stored.Session, nil
 	case op.next.Revoked != nil:
-		next.Session = stored.Revoke(op.next.Revoked.Reason, op.next.Revoked.At)
+		next.Session = stored.RevokedLike(op.next)
 		next.sequence = d.nextSequence(now)
 		limit = 1 << 30
 	case stored.Revoked != nil, stored.Version != op.next.Version:

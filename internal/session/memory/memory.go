@@ -167,7 +167,7 @@ func (s *Store) Swap(ctx context.Context, next session.Session) (session.Session
 	case found.Revoked != nil && next.Revoked != nil:
 		return found.Session, nil
 	case next.Revoked != nil:
-		return d.put(found.Revoke(next.Revoked.Reason, next.Revoked.At)), nil
+		return d.put(found.RevokedLike(next)), nil
 	case found.Revoked != nil, found.Version != next.Version:
 		return found.Session, session.ErrStale
 	}

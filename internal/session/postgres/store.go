@@ -159,7 +159,8 @@ const revokeStatement = `WITH live AS (
 		RETURNING revocations, pg_notify('` + channel + `', policy) AS notified
 	)
 	UPDATE tokenward.sessions SET version = $3, prior = version, revoked_at = $4, revoked_reason = $5,
-		revocation = numbered.revocations, current_claims = NULL, keep_until = forget_after
+		revocation = numbered.revocations, current_claims = NULL, tokens_until = greatest(tokens_until, $7),
+		forget_after = greatest(forget_after, $8), keep_until = greatest(forget_after, $8)
 	FROM numbered
 	WHERE policy = $1 AND id = $2
 	RETURNING ` + columns
@@ -203,7 +204,12 @@ func (s *Store) Swap(ctx context.Context, next session.Session) (session.Session
 
 func (s *Store) update(ctx context.Context, conn *pgx.Conn, n session.Session, version string) pgx.Row {
 	if n.Revoked != nil {
-		return conn.QueryRow(ctx, revokeStatement, string(s.policy), string(n.ID), version, n.Revoked.At, string(n.Revoked.Reason), s.now())
+		var forgetAfter *time.Time
+		if !n.TokensUntil.IsZero() {
+			forgetAfter = when(n.TokensUntil.Add(session.MaxLeeway))
+		}
+		return conn.QueryRow(ctx, revokeStatement, string(s.policy), string(n.ID), version, n.Revoked.At, string(n.Revoked.Reason), s.now(),
+			when(n.TokensUntil), forgetAfter)
 	}
 	return conn.QueryRow(ctx, swapStatement, string(s.policy), string(n.ID), n.Version, version, n.Subject, n.Generation,
 		n.Current.ID, when(n.Current.IssuedAt), when(n.Current.ExpiresAt), n.Current.KeyID, claims(n.Current),

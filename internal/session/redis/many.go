@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -123,7 +124,7 @@ func (s *Store) revokeBatch(ctx context.Context, what string, batch []session.ID
 		// Each answer has an error of its own.
 		_, _ = s.client.Pipelined(ctx, func(p goredis.Pipeliner) error {
 			for i, id := range batch {
-				keys, arguments := s.revocation(id, as, version, false)
+				keys, arguments := s.revocation(id, as, version, time.Time{}, false)
 				answers[i] = s.scripts.revoke.EvalSha(ctx, p, keys, arguments...)
 			}
 			return nil
@@ -131,7 +132,7 @@ func (s *Store) revokeBatch(ctx context.Context, what string, batch []session.ID
 		var result outcome
 		for i, answer := range answers {
 			if goredis.HasErrorPrefix(answer.Err(), "NOSCRIPT") {
-				keys, arguments := s.revocation(batch[i], as, version, false)
+				keys, arguments := s.revocation(batch[i], as, version, time.Time{}, false)
 				answer = s.scripts.revoke.Run(ctx, s.client, keys, arguments...)
 			}
 			mine, err := wroteIt(answer, version)

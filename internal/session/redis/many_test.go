@@ -142,7 +142,7 @@ func TestRepeatedOrder(t *testing.T) {
 		version string
 		mine    bool
 	}{{"one", true}, {"one", true}, {"two", false}} {
-		keys, arguments := store.revocation(s.ID, order, attempt.version, false)
+		keys, arguments := store.revocation(s.ID, order, attempt.version, time.Time{}, false)
 		if mine, err := wroteIt(store.scripts.revoke.Run(ctx, store.client, keys, arguments...), attempt.version); mine != attempt.mine || err != nil {
 			t.Errorf("%q: it was mine: %v, %v", attempt.version, mine, err)
 		}

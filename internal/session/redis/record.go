@@ -92,12 +92,13 @@ func decode(policy session.PolicyID, id session.ID, raw string) (session.Session
 	if len(fields) != headerFields || !found {
 		return session.Session{}, errBroken
 	}
+	forget, errForget := strconv.ParseInt(fields[4], 10, 64)
 	created, errCreated := strconv.ParseInt(fields[5], 10, 64)
 	revoked, errRevoked := strconv.ParseInt(fields[6], 10, 64)
 	var b body
 	decoder := json.NewDecoder(bytes.NewReader([]byte(line)))
 	decoder.DisallowUnknownFields()
-	if err := errors.Join(errCreated, errRevoked, decoder.Decode(&b)); err != nil {
+	if err := errors.Join(errForget, errCreated, errRevoked, decoder.Decode(&b)); err != nil {
 		return session.Session{}, errBroken
 	}
 	s := session.Session{
@@ -106,6 +107,10 @@ func decode(policy session.PolicyID, id session.ID, raw string) (session.Session
 		RotatedAt: fromUnix(b.RotatedAt), CreatedAt: fromUnix(created), LastRefreshAt: fromUnix(b.LastRefreshAt),
 		IdleUntil: fromUnix(b.IdleUntil), ExpiresAt: fromUnix(b.ExpiresAt), TokensUntil: fromUnix(b.TokensUntil),
 		Version: fields[1],
+	}
+	// A revocation leaves the body as it is, and may know of tokens that the body does not.
+	if forgetAfter := time.Unix(forget, 0).UTC(); forgetAfter.After(s.ForgetAfter()) {
+		s.TokensUntil = forgetAfter.Add(-session.MaxLeeway)
 	}
 	if claims != "" {
 		s.Current.Claims = json.RawMessage(claims)

@@ -226,7 +226,7 @@ func (s *Store) Swap(ctx context.Context, next session.Session) (session.Session
 	}
 	if next.Revoked != nil {
 		return do(ctx, s, "revoke session", func(ctx context.Context) (session.Session, error) {
-			return s.revoke(ctx, next.ID, *next.Revoked, false)
+			return s.revoke(ctx, next.ID, *next.Revoked, next.TokensUntil, false)
 		})
 	}
 	rest, err := encodeRest(next)
@@ -256,9 +256,10 @@ func (s *Store) Swap(ctx context.Context, next session.Session) (session.Session
 	})
 }
 
-// revoke ends a session; again is set when the stream may have lost that it ended.
-func (s *Store) revoke(ctx context.Context, id session.ID, revocation session.Revocation, again bool) (session.Session, error) {
-	keys, arguments := s.revocation(id, revocation, newVersion(), again)
+// revoke ends a session, with tokens that may live until that time, also where the server
+// does not know of them; again is set when the stream may have lost that it ended.
+func (s *Store) revoke(ctx context.Context, id session.ID, revocation session.Revocation, tokensUntil time.Time, again bool) (session.Session, error) {
+	keys, arguments := s.revocation(id, revocation, newVersion(), tokensUntil, again)
 	answer, err := s.scripts.revoke.Run(ctx, s.client, keys, arguments...).StringSlice()
 	if err != nil {
 		return session.Session{}, err
@@ -270,11 +271,14 @@ func (s *Store) revoke(ctx context.Context, id session.ID, revocation session.Re
 }
 
 // revocation is what the script revoke is called with.
-func (s *Store) revocation(id session.ID, r session.Revocation, version string, again bool) (keys []string, arguments []any) {
-	now := s.options.Now()
+func (s *Store) revocation(id session.ID, r session.Revocation, version string, tokensUntil time.Time, again bool) (keys []string, arguments []any) {
+	now, forgetAfter := s.options.Now(), int64(0)
+	if !tokensUntil.IsZero() {
+		forgetAfter = tokensUntil.Add(session.MaxLeeway).Unix()
+	}
 	return []string{s.key(id), s.stream()}, []any{
 		recordFormat, now.Unix(), version, unix(r.At), reason(r.Reason), string(id),
-		now.Add(-session.MaxLeeway).Unix(), again,
+		now.Add(-session.MaxLeeway).Unix(), again, forgetAfter,
 	}
 }
 

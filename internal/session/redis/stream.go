@@ -150,7 +150,7 @@ func (s *Store) restore(ctx context.Context) error {
 			return nil
 		}
 		if r.matters(s.options.Now()) {
-			_, err := s.revoke(ctx, r.id, session.Revocation{At: r.at, Reason: r.reason}, true)
+			_, err := s.revoke(ctx, r.id, session.Revocation{At: r.at, Reason: r.reason}, r.forgetAfter.Add(-session.MaxLeeway), true)
 			if err != nil && !errors.Is(err, session.ErrNotFound) && !errors.Is(err, errNewer) {
 				return fmt.Errorf("revoke again what the server has lost: %w", err)
 			}

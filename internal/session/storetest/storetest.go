@@ -54,6 +54,7 @@ func Run(t *testing.T, backend Backend) {
 		{"a swap of an old version gets what is stored instead", staleSwap},
 		{"of many swaps one wins", oneWinner},
 		{"a revocation wins whatever the version", revocationWins},
+		{"a revocation lasts as long as a token that the store has forgotten", revocationOfForgotten},
 		{"a revocation wins every race", revocationRace},
 		{"every history is linearizable", linearizable},
 		{"a dead session is forgotten, a revoked one when its tokens are dead", forgotten},

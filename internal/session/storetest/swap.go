@@ -162,6 +162,27 @@ func revocationWins(t *testing.T, s *suite) {
 	}
 }
 
+// revocationOfForgotten is [session.Decide]'s rule 5: the store went back, and somebody
+// presents a token that lives longer than all that the store knows.
+func revocationOfForgotten(t *testing.T, s *suite) {
+	t.Helper()
+	stores := s.openMany(t, 2)
+	old := s.stored(t, stores[0])
+	revoked := old.Revoke(token.SessionRevoked, s.clock.Now())
+	revoked.TokensUntil = old.TokensUntil.Add(20 * time.Minute)
+	same(t, "the revoked session", s.swap(t, stores[0], revoked), revoked)
+	again := revoked
+	again.TokensUntil = revoked.TokensUntil.Add(time.Hour)
+	same(t, "the session that was revoked before", s.swap(t, stores[1], again), revoked)
+
+	s.clock.Advance(revoked.ForgetAfter().Add(-time.Second).Sub(s.clock.Now()))
+	for _, store := range stores {
+		same(t, "the session before it is forgotten", load(t, store, old.ID), revoked)
+		stream, sent := s.settled(t, store, "", revoked)
+		stream.describes(sent[old.ID], revoked)
+	}
+}
+
 func revocationRace(t *testing.T, s *suite) {
 	t.Helper()
 	stores := s.openMany(t, 3)

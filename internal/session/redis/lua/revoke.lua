@@ -4,7 +4,8 @@
 -- revoke ends a session whatever its version, and says so on the stream.
 -- KEYS: session, stream. ARGV: the format this program writes, the time, the new
 -- version, when the session was revoked, why, its ID, the time before which a
--- revocation matters to nobody any more, and '1' if the stream may have lost it.
+-- revocation matters to nobody any more, '1' if the stream may have lost it, and when
+-- tokens are dead of which the record may not know.
 -- Returns {'revoked', the record}, {'newer'} or {'none'}, see swap.
 local raw = redis.call('GET', KEYS[1])
 if not raw then
@@ -28,6 +29,9 @@ end
 local body = string.match(raw, '^[^\n]*\n([^\n]*\n)')
 if not body then
   return {'none'}
+end
+if tonumber(ARGV[9]) > tonumber(forget) then
+  forget = ARGV[9]
 end
 local ttl = math.max(tonumber(forget) - tonumber(ARGV[2]) + 1, 1) * 1000
 -- First, as in swap: a revocation must not fail for want of memory.

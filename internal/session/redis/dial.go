@@ -27,8 +27,11 @@ func dialer(plain dial, config *tls.Config, timeout time.Duration) dial {
 		reaching, stop := context.WithTimeout(ctx, timeout/2)
 		defer stop()
 		connection, err := plain(reaching, network, address)
-		if err != nil || config == nil {
-			return connection, err
+		if err != nil {
+			return nil, err
+		}
+		if config == nil {
+			return newCapped(connection), nil
 		}
 		mine := config.Clone()
 		if mine.ServerName == "" {
@@ -46,6 +49,6 @@ func dialer(plain dial, config *tls.Config, timeout time.Duration) dial {
 			_ = connection.Close()
 			return nil, &handshakeError{err: err}
 		}
-		return secure, nil
+		return newCapped(secure), nil
 	}
 }

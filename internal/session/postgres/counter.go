@@ -18,6 +18,8 @@ var _ attempts.Counter = (*Store)(nil)
 // writes nothing when nothing is left, so that who guesses much costs no write each time.
 // $4 is the time, $5 the last moment at which something is left, $6 that of an attempt.
 // The answer is the new moment if one was taken, and the moment and its writer of before.
+// Who asks a second time may have a first one at work at the server still, and waits for
+// it: that is why the writer is looked at twice.
 const takeStatement = `WITH seen AS MATERIALIZED (
 		SELECT whole, writer FROM tokenward.attempts WHERE policy = $1 AND key = $2
 	), taken AS (
@@ -25,7 +27,7 @@ const takeStatement = `WITH seen AS MATERIALIZED (
 		SELECT $1, $2, $4::bigint + $6::bigint, $3
 		WHERE NOT EXISTS (SELECT FROM seen WHERE whole > $5 OR writer = $3)
 		ON CONFLICT (policy, key) DO UPDATE SET whole = greatest(kept.whole, $4) + $6, writer = excluded.writer
-		WHERE kept.whole <= $5
+		WHERE kept.whole <= $5 AND kept.writer <> $3
 		RETURNING whole
 	)
 	SELECT (SELECT whole FROM taken), (SELECT whole FROM seen), (SELECT writer FROM seen)`

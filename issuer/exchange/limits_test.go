@@ -323,6 +323,22 @@ func TestWhatIsNoFailureOfTheUserCostsNothing(t *testing.T) {
 	}
 }
 
+func TestAPanicOfTheSourceLocksNobodyOut(t *testing.T) {
+	f := newFixture(t, token.EdDSA, 1)
+	f.policy.PerAccount, f.policy.PerAddress = minute(1), minute(1)
+	f.users.whileHashing = func() { panic("a fault of ours") }
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was swallowed")
+			}
+		}()
+		_ = f.guess(t, "alice", "right")
+	}()
+	f.users.whileHashing = nil
+	granted(t, f.guess(t, "alice", "right"))
+}
+
 // failTake breaks the nth Take from now on; 0 mends it.
 func (f *fixture) failTake(nth int, err error) {
 	f.counter.mu.Lock()

@@ -36,9 +36,8 @@ func (s *Service) Login(ctx context.Context, p *Policy, fields map[string]string
 	if err := s.take(ctx, p, taken...); err != nil {
 		return Token{}, err
 	}
-	user, err := p.Users.Authenticate(ctx, fields)
+	user, err := s.authenticate(ctx, p, fields, taken)
 	if err != nil && !errors.Is(err, users.ErrNoUser) {
-		s.giveBack(ctx, p, taken...)
 		return Token{}, loginError(err)
 	}
 	last := p.guessed(fields, user, err)
@@ -52,6 +51,20 @@ func (s *Service) Login(ctx context.Context, p *Policy, fields map[string]string
 	returning.Go(func() { s.giveBack(ctx, p, append(taken, last)...) })
 	defer returning.Wait()
 	return s.begin(ctx, p, user, started)
+}
+
+// authenticate asks the source, and gives back what was taken when nothing could be found
+// out, also because of a panic: the fault is ours, and must not lock anybody out.
+func (s *Service) authenticate(ctx context.Context, p *Policy, fields map[string]string, taken []attempt) (user users.User, err error) {
+	answered := false
+	defer func() {
+		if !answered {
+			s.giveBack(ctx, p, taken...)
+		}
+	}()
+	user, err = p.Users.Authenticate(ctx, fields)
+	answered = err == nil || errors.Is(err, users.ErrNoUser)
+	return user, err
 }
 
 // takeLast takes the attempt of the subject. From the moment that the source has

@@ -29,7 +29,9 @@ type Policy struct {
 	// them ends sessions at once; lengthening AbsoluteTimeout does not prolong those
 	// that exist.
 	IdleTimeout, AbsoluteTimeout time.Duration
-	// ReuseGrace is how long the previous token may be presented again.
+	// ReuseGrace is how long the previous token may be presented again. It is measured
+	// from one issuer's clock to another's, without Leeway: where those differ by more
+	// than it, requests that come side by side with one expired token look like theft.
 	ReuseGrace time.Duration
 	// Leeway is the clock difference that every check allows.
 	Leeway time.Duration

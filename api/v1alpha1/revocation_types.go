@@ -12,9 +12,11 @@ type RevocationOrder string
 
 // The orders.
 const (
-	// RevokeSubject ends the sessions of one subject; see [RevokeSubjectAnnotation].
+	// RevokeSubject ends the sessions of one subject, the value of the annotation
+	// tokenward.io/revoke-subject.
 	RevokeSubject RevocationOrder = "RevokeSubject"
-	// RevokeAll ends the sessions that began until a moment; see [RevokeAllAnnotation].
+	// RevokeAll ends the sessions that began until a moment, the value of the annotation
+	// tokenward.io/revoke-all in RFC 3339.
 	RevokeAll RevocationOrder = "RevokeAll"
 )
 

@@ -166,7 +166,7 @@ type SQLLookup struct {
 
 // HTTPUsers is a service that is asked by POST with JSON.
 type HTTPUsers struct {
-	// url of the service. No redirects are followed.
+	// url of the service, https. It is asked by POST; no redirects are followed.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024

@@ -10,7 +10,7 @@ package v1alpha1
 //
 // HTTPUsers is a service that is asked by POST with JSON.
 type HTTPUsersApplyConfiguration struct {
-	// url of the service. No redirects are followed.
+	// url of the service, https. It is asked by POST; no redirects are followed.
 	URL *string `json:"url,omitempty"`
 	// secretRef names the Secret with the keys token, presented as a bearer token, and
 	// ca.crt, the CA of the server's certificate. Both keys are optional, and so is the Secret.

@@ -216,7 +216,7 @@ func (k *kubectl) understand(t *testing.T, folder string, c command) error {
 	return shared.Get(t.Context(), client.ObjectKeyFromObject(object), object)
 }
 
-var ofAnOrder = regexp.MustCompile(`^\{\.status\.revocations\[\?\(@\.order=="(\w+)"\)\]\.(\w+)\}=(\w+)$`)
+var ofAnOrder = regexp.MustCompile(`^\{\.status\.revocations\[\?\(@\.order=="(\w+)"\)\]\.(\w+)\}=([\w:-]+)$`)
 
 // awaited checks what is waited for in the report on an order.
 func (k *kubectl) awaited(path string) error {

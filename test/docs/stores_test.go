@@ -141,3 +141,35 @@ func TestThePageOfPostgreSQLLeadsToAStoreThatWorks(t *testing.T) {
 		})
 	}
 }
+
+// TestBothPagesOfPostgreSQLCanBeFollowedOnOneServer makes what the page of users says
+// after what the page of the store says: the accounts must not be one, because that of
+// users may only read.
+func TestBothPagesOfPostgreSQLCanBeFollowedOnOneServer(t *testing.T) {
+	t.Parallel()
+	const name = "docs/stores/postgres.md"
+	server := testservers.Postgres(t, testservers.PostgresTLS())
+	for _, statement := range (&page{name: name}).statements(t, "a database of its own") {
+		server.Exec(t, "postgres", statement)
+	}
+	server.Exec(t, "postgres", "CREATE DATABASE shop")
+	for _, statement := range (&page{name: "docs/users/sql.md"}).statements(t, "PostgreSQL") {
+		server.Exec(t, "shop", statement)
+	}
+	p := follow(t, name, server.CA)
+	data := p.secrets[p.policies[0].Spec.Store.Postgres.SecretRef.Name]
+	opened, err := postgres.Open(postgres.Config{
+		URL: postgres.Secret(moved(t, data["url"], map[string]string{"db.shop.svc:5432": net.JoinHostPort(server.Host, strconv.Itoa(server.Port))})),
+		CA:  data["ca.crt"], Dial: local().DialContext, Timeout: 20 * time.Second,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = opened.Close() }()
+	if err := opened.Check(t.Context()); err != nil {
+		t.Fatalf("the condition would say: %v", err)
+	}
+	store := opened.Store(policyID, postgres.StoreOptions{})
+	defer func() { _ = store.Close() }()
+	keeps(t, store)
+}

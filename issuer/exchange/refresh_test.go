@@ -265,9 +265,10 @@ func TestARestoredStoreIsNotBelieved(t *testing.T) {
 	f.expire()
 	_, err := f.refresh(t, second.Raw)
 	wantReason(t, err, token.SessionRevoked, 0)
-	// As far as the restored store knows every token is dead, so it forgets the session.
+	// As far as the restored store knew every token was dead. The end of the session stays
+	// known for as long as the token lives that it did not know.
 	_, err = f.refresh(t, first.Raw)
-	wantReason(t, err, token.SessionUnknown, 0)
+	wantReason(t, err, token.SessionRevoked, 0)
 }
 
 func TestAnUnknownSessionIsDenied(t *testing.T) {

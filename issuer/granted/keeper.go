@@ -78,6 +78,7 @@ type Keeper[T any] struct {
 	closed  bool
 	current *holding[T] // nil: absent says why
 	absent  error
+	last    Look
 	looked  time.Time // when the last look ended
 	// hopeless: it has shown that what is open is refused, and that the Secret has nothing else.
 	hopeless bool
@@ -168,7 +169,7 @@ func (k *Keeper[T]) acquire(ctx context.Context) (*holding[T], error) {
 	if !ask {
 		return h, err
 	}
-	if _, err := k.Look(ctx); err != nil {
+	if _, _, err := k.looks.Do(ctx, struct{}{}, lookTimeout, k.lookFirst); err != nil {
 		return nil, err
 	}
 	h, _, err = k.take()

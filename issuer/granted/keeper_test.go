@@ -511,3 +511,17 @@ func TestTheSmallestChangeOfASecretIsAnotherContent(t *testing.T) {
 		}
 	}
 }
+
+func TestCallsThatComeTooLateForALookTakeWhatItHasShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.serverTakes("two")
+		f.look(errRefused, false)
+		for name, late := range map[string]func(context.Context) (Look, error){"to open": f.keeper.lookFirst, "after a refusal": f.keeper.lookSoon} {
+			if got, err := late(t.Context()); err != nil || !errors.Is(got.Err, errRefused) || f.reads != 1 {
+				t.Errorf("%s: %+v, %v, %d reads", name, got, err, f.reads)
+			}
+		}
+		f.keeper.Close()
+	})
+}

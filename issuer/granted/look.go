@@ -15,14 +15,26 @@ func (k *Keeper[T]) Look(ctx context.Context) (Look, error) {
 	return look, err
 }
 
+// lookFirst is a look for calls that have found nothing open, unless another one has ended
+// since they looked.
+func (k *Keeper[T]) lookFirst(ctx context.Context) (Look, error) {
+	k.mu.Lock()
+	last, done := k.last, k.current != nil || k.absent != nil && k.pause() > 0
+	k.mu.Unlock()
+	if done {
+		return last, nil
+	}
+	return k.look(ctx)
+}
+
 // lookSoon is a look that calls ask for, and so not before its time. They wait for it,
 // unless the last one has shown that there is nothing to wait for.
 func (k *Keeper[T]) lookSoon(ctx context.Context) (Look, error) {
 	k.mu.Lock()
-	pause, hopeless := k.pause(), k.hopeless
+	pause, hopeless, last := k.pause(), k.hopeless, k.last
 	k.mu.Unlock()
 	if hopeless && pause > 0 {
-		return Look{}, nil
+		return last, nil // whoever joins may be one who reports it
 	}
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
@@ -56,7 +68,7 @@ func (k *Keeper[T]) look(ctx context.Context) (Look, error) {
 	if next != h {
 		k.replace(next)
 	}
-	k.absent = look.Err
+	k.absent, k.last = look.Err, look
 	k.hopeless = look.Err != nil && !look.Former && k.Refused(look.Err)
 	k.looked = k.Now()
 	return look, nil

@@ -95,6 +95,10 @@ var tokenPolicyCases = map[string]celCase{
 		"spec: {accessToken: {ttl: 30s}}", "spec: {accessToken: {ttl: 30s}, refresh: {early: 0s}}",
 		"spec.refresh.early", "shorten early, 0s turns it off",
 	},
+	"a grace as long as a token": {
+		"spec: {accessToken: {ttl: 40s}, refresh: {reuseGrace: 40s}}", "spec: {accessToken: {ttl: 40s}, refresh: {reuseGrace: 39s}}",
+		"spec.refresh.reuseGrace", "shorten reuseGrace or lengthen ttl",
+	},
 	"the password in the token": {
 		"spec: {accessToken: {claims: [{claim: role, attribute: role}, {claim: secret, attribute: password}]}}",
 		"spec: {accessToken: {claims: [{claim: role, attribute: role}, {claim: secret, attribute: passwords}]}}",

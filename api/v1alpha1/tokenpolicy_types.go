@@ -24,6 +24,7 @@ const (
 // +kubebuilder:validation:XValidation:rule="duration(self.accessToken.ttl) <= duration(self.refresh.idleTimeout)",fieldPath=".accessToken.ttl",message="accessToken.ttl must not be longer than refresh.idleTimeout: shorten ttl or lengthen idleTimeout"
 // +kubebuilder:validation:XValidation:rule="duration(self.refresh.idleTimeout) <= duration(self.refresh.absoluteTimeout)",fieldPath=".refresh.idleTimeout",message="refresh.idleTimeout must not be longer than refresh.absoluteTimeout: shorten idleTimeout or lengthen absoluteTimeout"
 // +kubebuilder:validation:XValidation:rule="duration(self.refresh.early) < duration(self.accessToken.ttl)",fieldPath=".refresh.early",message="refresh.early must be shorter than accessToken.ttl, or every request would refresh: shorten early, 0s turns it off"
+// +kubebuilder:validation:XValidation:rule="duration(self.refresh.reuseGrace) < duration(self.accessToken.ttl)",fieldPath=".refresh.reuseGrace",message="refresh.reuseGrace must be shorter than accessToken.ttl, or a request could be taken for a thief's while its token's successor has expired already: shorten reuseGrace or lengthen ttl"
 // +kubebuilder:validation:XValidation:rule="!has(self.accessToken.claims) || self.accessToken.claims.all(c, c.attribute != 'password')",fieldPath=".accessToken.claims",message="the attribute password never goes into a token: remove the claim"
 type TokenPolicySpec struct {
 	// enforcement is Enforce, or Audit to see what would be refused before refusing it.

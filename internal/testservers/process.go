@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -52,15 +53,33 @@ func binary(tb testing.TB, name, debianPackage string) string {
 	panic("unreachable")
 }
 
-// freePort is a loopback port that nobody listened at a moment ago.
+// Ports of servers are below those that the system gives to outgoing connections (from
+// 32768): such a connection could have the port just when its server is started, or
+// started again.
+const firstPort, lastPort = 20000, 27999
+
+// freePort is a loopback port that is nobody's until the test ends. Tests of other
+// packages run at the same time, so it is reserved by a name of the system's that
+// vanishes with this process.
 func freePort(tb testing.TB) int {
 	tb.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // returns at once
-	if err != nil {
-		tb.Fatalf("find a free port: %v", err)
+	for range 1000 {
+		port := firstPort + rand.IntN(lastPort-firstPort+1) //nolint:gosec // spreads ports, hides nothing
+		reserved, err := net.Listen("unix", fmt.Sprintf("@tokenward-testservers-%d", port)) //nolint:noctx // returns at once
+		if err != nil {
+			continue
+		}
+		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))) //nolint:noctx // returns at once
+		if err != nil {
+			_ = reserved.Close()
+			continue
+		}
+		_ = listener.Close()
+		tb.Cleanup(func() { _ = reserved.Close() })
+		return port
 	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // of a TCP listener
+	tb.Fatalf("no port from %d to %d is free", firstPort, lastPort)
+	return 0
 }
 
 // folder is a temporary folder that the server may write to, whichever user it runs

@@ -139,7 +139,7 @@ func (w *world) applyTenant(t *testing.T) {
 		Leeway:        &metav1.Duration{},
 		AccessToken:   api.AccessToken{TTL: &metav1.Duration{Duration: 30 * time.Second}},
 		Users:         api.Users{Secret: &api.SecretUsers{Name: "shop-users"}},
-		Refresh:       api.Refresh{Early: &metav1.Duration{}, ReuseGrace: &metav1.Duration{Duration: time.Minute}},
+		Refresh:       api.Refresh{Early: &metav1.Duration{}, ReuseGrace: &metav1.Duration{Duration: 29 * time.Second}},
 	}}
 	w.create(t,
 		&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: "default"}},

@@ -64,7 +64,7 @@ const firstPort, lastPort = 20000, 27999
 func freePort(tb testing.TB) int {
 	tb.Helper()
 	for range 1000 {
-		port := firstPort + rand.IntN(lastPort-firstPort+1) //nolint:gosec // spreads ports, hides nothing
+		port := firstPort + rand.IntN(lastPort-firstPort+1)                                 //nolint:gosec // spreads ports, hides nothing
 		reserved, err := net.Listen("unix", fmt.Sprintf("@tokenward-testservers-%d", port)) //nolint:noctx // returns at once
 		if err != nil {
 			continue

@@ -43,7 +43,8 @@ func TestRevocations(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := tx.Exec(t.Context(), revokeStatement, string(store.policy), string(slow.ID), newVersion(), time.Now(), string(token.SessionRevoked), time.Now()); err != nil {
+		if _, err := tx.Exec(t.Context(), revokeStatement, string(store.policy), string(slow.ID), newVersion(), time.Now(), string(token.SessionRevoked), time.Now(),
+			when(slow.TokensUntil), slow.ForgetAfter()); err != nil {
 			t.Fatal(err)
 		}
 		second := make(chan error, 1)

@@ -4,10 +4,10 @@
 package sql
 
 import (
+	"context"
 	"crypto/tls"
 	"database/sql/driver"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -23,26 +23,9 @@ import (
 // out before its connection is cut.
 const cancelPatience = 500 * time.Millisecond
 
-// postgresKeys are what a DSN may hold. What is missing reads files of the issuer
-// (sslrootcert, sslkey, passfile, service), which are not the policy author's.
-func postgresKeys() []string {
-	return []string{
-		"host", "port", "user", "password", "dbname", "sslmode",
-		"application_name", "channel_binding", "search_path", "target_session_attrs",
-	}
-}
-
 func postgresConnector(o Options, dial dialer) (driver.Connector, error) {
-	config, err := pgx.ParseConfigWithOptions(strings.TrimSpace(o.DSN.Reveal()), pgx.ParseConfigOptions{
-		ParseConfigOptions: pgconn.ParseConfigOptions{ConnStringAllowedKeys: postgresKeys()},
-	})
+	config, err := postgresConfig(o)
 	if err != nil {
-		// The driver's own words may quote a password that is not where it belongs.
-		return nil, fmt.Errorf("dsn: is not one that PostgreSQL understands, or has an option other than %s: "+
-			"write postgres://user:password@host:5432/database?sslmode=verify-full, with special characters escaped as %%40",
-			strings.Join(postgresKeys(), ", "))
-	}
-	if err := securePostgres(&config.Config, o); err != nil {
 		return nil, err
 	}
 	config.DialFunc = pgconn.DialFunc(dial)
@@ -55,6 +38,28 @@ func postgresConnector(o Options, dial dialer) (driver.Connector, error) {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: cancelPatience}
 	}
 	return stdlib.GetConnector(*config), nil
+}
+
+// postgresConfig is made of the DSN and nothing else: not of the environment and the
+// files that PostgreSQL's clients read on their own, which are the issuer's.
+func postgresConfig(o Options) (*pgx.ConnConfig, error) {
+	dsn, err := parsePostgresDSN(strings.TrimSpace(o.DSN.Reveal()))
+	if err != nil {
+		return nil, err
+	}
+	config, err := pgx.ParseConfig(dsn.text())
+	if err != nil { // which quotes the DSN
+		return nil, errors.New("dsn: cannot be used while the issuer's environment has settings of PostgreSQL's clients, such as PGSERVICE")
+	}
+	config.RuntimeParams = map[string]string{}
+	for _, name := range []string{"application_name", "search_path"} {
+		if dsn[name] != "" {
+			config.RuntimeParams[name] = dsn[name]
+		}
+	}
+	// The dialer resolves the name, and tries its addresses side by side.
+	config.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
+	return config, securePostgres(&config.Config, o)
 }
 
 // securePostgres makes verify-full of every sslmode but disable: the modes between
@@ -77,9 +82,6 @@ func securePostgres(config *pgconn.Config, o Options) error {
 	}
 	config.Fallbacks = nil
 	for i, s := range servers {
-		if strings.HasPrefix(s.host, "/") || strings.HasPrefix(s.host, "@") {
-			return errors.New("dsn: has no host, or a Unix socket, which would be the issuer's own: name the database's host")
-		}
 		f := &pgconn.FallbackConfig{Host: s.host, Port: s.port}
 		if encrypted {
 			f.TLSConfig = &tls.Config{ServerName: s.host, RootCAs: roots, MinVersion: tls.VersionTLS12}

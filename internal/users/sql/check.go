@@ -60,7 +60,7 @@ func (s *Source) try(ctx context.Context, q *query, l layout) error {
 	defer func() { _ = tx.Rollback() }()
 	rows, err := tx.QueryContext(ctx, q.text, make([]any, q.parameters)...)
 	if err != nil {
-		return explain(err, q.name, false)
+		return explain(err, q.name, true) // all parameters are NULL
 	}
 	defer func() { _ = rows.Close() }()
 	types, err := rows.ColumnTypes()

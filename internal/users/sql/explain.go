@@ -33,7 +33,7 @@ func explain(err error, name string, preparing bool) error {
 	if errors.Is(err, context.Canceled) {
 		return fmt.Errorf("ask the user database: %w", context.Canceled)
 	}
-	fault, detail := explainConnection(err)
+	fault, detail := explainConnection(err, name)
 	if fault == "" {
 		fault, detail = explainServer(err, name, preparing)
 	}
@@ -48,11 +48,14 @@ func mistake(fault users.Fault, format string, args ...any) *users.UnavailableEr
 	return &users.UnavailableError{Fault: fault, Detail: fmt.Sprintf(format, args...)}
 }
 
-func explainConnection(err error) (users.Fault, string) {
+func explainConnection(err error, name string) (users.Fault, string) {
 	if errors.Is(err, mysql.ErrNoTLS) || strings.Contains(err.Error(), "server refused TLS connection") { // pgx has no value for it
 		return users.FaultTLS, "dsn: the database offers no TLS: turn it on there, or turn it off in the dsn"
 	}
 	if e, ok := users.ConnectionFault(err); ok {
+		if e.Fault == users.FaultTimeout {
+			return e.Fault, tooSlow(name)
+		}
 		return e.Fault, "dsn: " + e.Detail
 	}
 	return "", ""
@@ -72,6 +75,9 @@ func explainServer(err error, name string, preparing bool) (users.Fault, string)
 		if preparing {
 			words = quote(my.Message)
 		}
+		if my.Number == 1142 || my.Number == 1143 || my.Number == 1370 {
+			words = rightOfMySQL(my.Message)
+		}
 		return explainMySQL(my.Number, name, words)
 	case errors.Is(err, mysql.ErrCleartextPassword), errors.Is(err, mysql.ErrOldPassword), errors.Is(err, mysql.ErrNativePassword), errors.Is(err, mysql.ErrUnknownPlugin):
 		return users.FaultCredentials, "dsn: the database asks for a kind of authentication that is not supported, or not safe: give the user another one"
@@ -85,6 +91,26 @@ const (
 	tooMany        = "the database has no connection left for the issuer"
 )
 
+// tooSlow: where there is a query, the connection was good when it was last looked at.
+func tooSlow(name string) string {
+	if name == "" {
+		return "dsn: the server does not answer in time"
+	}
+	return name + ".query: is not answered in time: it is slow, or the server is busy or away"
+}
+
+// lackingRight says which, where the server does.
+func lackingRight(name, lacking string) string {
+	if name == "" {
+		return "dsn: the user may not connect to the database: grant CONNECT"
+	}
+	return fmt.Sprintf("%s.query: the user of the dsn lacks a right%s: grant SELECT on what it reads; it must do nothing but read", name, lacking)
+}
+
+func writes(name string) string {
+	return name + ".query: writes, and must only read: make it a SELECT that locks nothing"
+}
+
 // explainPostgres reads a SQLSTATE, PostgreSQL documentation, appendix A.
 func explainPostgres(code, name, words string) (users.Fault, string) {
 	switch code {
@@ -95,9 +121,11 @@ func explainPostgres(code, name, words string) (users.Fault, string) {
 	case "53300":
 		return users.FaultUnavailable, tooMany
 	case "57014":
-		return users.FaultTimeout, "dsn: the server does not answer in time"
+		return users.FaultTimeout, tooSlow(name)
+	case "25006":
+		return users.FaultSchema, writes(name)
 	case "42501":
-		return users.FaultSchema, fmt.Sprintf("%s.query: the user of the dsn may not read all that it names: grant SELECT", name)
+		return users.FaultSchema, lackingRight(name, words)
 	case "42P01":
 		return users.FaultSchema, fmt.Sprintf("%s.query: names a table that the database does not have%s", name, words)
 	case "42703":
@@ -124,9 +152,11 @@ func explainMySQL(number uint16, name, words string) (users.Fault, string) {
 	case 1040, 1203, 1226:
 		return users.FaultUnavailable, tooMany
 	case 1317, 1969, 3024:
-		return users.FaultTimeout, "dsn: the server does not answer in time"
+		return users.FaultTimeout, tooSlow(name)
+	case 1792:
+		return users.FaultSchema, writes(name)
 	case 1142, 1143, 1370:
-		return users.FaultSchema, fmt.Sprintf("%s.query: the user of the dsn may not read all that it names: grant SELECT", name)
+		return users.FaultSchema, lackingRight(name, words)
 	case 1146: // the words would name the database
 		return users.FaultSchema, fmt.Sprintf("%s.query: names a table that the database does not have", name)
 	case 1054:
@@ -135,6 +165,17 @@ func explainMySQL(number uint16, name, words string) (users.Fault, string) {
 		return users.FaultSchema, fmt.Sprintf("%s.query: the database does not understand it%s", name, words)
 	}
 	return "", ""
+}
+
+// rightOfMySQL is the right of "DELETE command denied to user …", whose other words hold
+// the user and a host.
+func rightOfMySQL(message string) string {
+	for _, right := range []string{"SELECT", "INSERT", "UPDATE", "DELETE", "execute"} {
+		if strings.HasPrefix(message, right) {
+			return ", " + right
+		}
+	}
+	return ""
 }
 
 // quote is what a server says, in one line and bounded.

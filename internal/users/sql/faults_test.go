@@ -97,6 +97,22 @@ func testMistakes(t *testing.T, s *server) {
 	}
 }
 
+// The account may write, but Check keeps it from doing so.
+func testWrites(t *testing.T, s *server) {
+	t.Helper()
+	database := s.people(t)
+	for name, change := range map[string]func(*sql.Options){
+		"lookup.query": func(o *sql.Options) { o.Lookup.Query = s.query("DELETE FROM users WHERE id = ? RETURNING id") },
+		"authenticate.query": func(o *sql.Options) {
+			o.Authenticate.Query = s.query("DELETE FROM users WHERE id = ? AND phone = ? RETURNING id, phone")
+		},
+	} {
+		o := s.options(database)
+		change(&o)
+		isFault(t, open(t, o).Check(t.Context()), users.FaultSchema, name, "must only read")
+	}
+}
+
 func testLookupOfSomethingElse(t *testing.T, s *server) {
 	t.Helper()
 	database := s.people(t)
@@ -143,7 +159,7 @@ func testSlow(t *testing.T, s *server) {
 	for range 6 { // more than there are connections: waiting for one is bounded too
 		wg.Go(func() {
 			_, err := source.Lookup(t.Context(), "alice")
-			isFault(t, err, users.FaultTimeout, "in time")
+			isFault(t, err, users.FaultTimeout, "lookup.query", "in time")
 		})
 	}
 	wg.Wait()
@@ -196,6 +212,23 @@ func testAccess(t *testing.T, s *server) {
 			isFault(t, err, test.fault)
 		})
 	}
+}
+
+func testMissingRight(t *testing.T, s *server) {
+	t.Helper()
+	database := s.people(t)
+	grants := map[sql.Driver][]string{
+		sql.Postgres: {"CREATE ROLE looker" + canary + " LOGIN PASSWORD '" + canary + "'", "GRANT SELECT ON users TO looker" + canary},
+		sql.MySQL:    {"CREATE USER 'looker" + canary + "'@'%' IDENTIFIED BY '" + canary + "'", "GRANT SELECT ON " + database + ".users TO 'looker" + canary + "'@'%'"},
+	}
+	s.exec(t, database, grants[s.driver]...)
+	s.exec(t, database, "CREATE TABLE hidden (id VARCHAR(64))")
+	lacks := map[sql.Driver]string{sql.Postgres: "permission denied for table hidden", sql.MySQL: "lacks a right, DELETE"}
+	queries := map[sql.Driver]string{sql.Postgres: "SELECT id FROM hidden WHERE id = ?", sql.MySQL: "DELETE FROM users WHERE id = ? RETURNING id"}
+	o := s.options(database)
+	o.DSN = users.NewCredential(s.dsn("looker"+canary, canary, database))
+	o.Lookup.Query = s.query(queries[s.driver])
+	isFault(t, open(t, o).Check(t.Context()), users.FaultSchema, "lookup.query", "lacks a right", lacks[s.driver], "nothing but read")
 }
 
 // While the server is away the answer is an outage, never "no such user", and

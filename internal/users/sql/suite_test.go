@@ -33,6 +33,8 @@ func suite(t *testing.T, s *server) {
 		"lookup":                                      testLookup,
 		"two rows let nobody in":                      testTwoRows,
 		"mistakes in queries are told":                testMistakes,
+		"a query that writes":                         testWrites,
+		"a right that is missing":                     testMissingRight,
 		"a lookup of something else is a mistake":     testLookupOfSomethingElse,
 		"a full queue is busy and no verdict":         testBusy,
 		"a table that changes is followed":            testChangedTable,

@@ -214,6 +214,21 @@ func testAccess(t *testing.T, s *server) {
 	}
 }
 
+func testPlaceholdersOfTheOther(t *testing.T, s *server) {
+	t.Helper()
+	o := s.options(s.people(t))
+	placeholder := map[sql.Driver]string{sql.Postgres: "?", sql.MySQL: "$1"}[s.driver]
+	says := map[sql.Driver]string{sql.Postgres: "placeholders are $1, $2", sql.MySQL: "placeholders are ?"}[s.driver]
+	for _, query := range []string{"SELECT id FROM users WHERE id = " + placeholder, "SELECT id FROM users WHERE '" + placeholder + "' = id"} {
+		o.Lookup.Query = query
+		isFault(t, open(t, o).Check(t.Context()), users.FaultSchema, "lookup.query", says)
+	}
+	o.Lookup.Query = s.query("SELECT rank_of FROM users WHERE id = ?")
+	if err := open(t, o).Check(t.Context()); err == nil || strings.Contains(err.Error(), "placeholders") {
+		t.Errorf("with its own: %v", err)
+	}
+}
+
 func testMissingRight(t *testing.T, s *server) {
 	t.Helper()
 	database := s.people(t)

@@ -9,6 +9,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -30,6 +31,8 @@ type query struct {
 	text string
 	// parameters is how many placeholders the text must have.
 	parameters int
+	// hint is added to what the database says against the text.
+	hint string
 
 	mu       sync.Mutex
 	prepared *databasesql.Stmt
@@ -125,12 +128,30 @@ func (q *query) countParameters(ctx context.Context) error {
 		return prepared.Close()
 	})
 	if err != nil {
-		return explain(err, q.name, true)
+		err = explain(err, q.name, true)
+		var unavailable *users.UnavailableError
+		if q.hint != "" && errors.As(err, &unavailable) && unavailable.Fault == users.FaultSchema {
+			return mistake(unavailable.Fault, "%s%s", unavailable.Detail, q.hint)
+		}
+		return err
 	}
 	if count != q.parameters {
-		return mistake(users.FaultSchema, "%s.query: has %d placeholders, but there %s", q.name, count, plural(q.parameters))
+		return mistake(users.FaultSchema, "%s.query: has %d placeholders, but there %s%s", q.name, count, plural(q.parameters), q.hint)
 	}
 	return nil
+}
+
+// placeholderHint is for a query that has the placeholders of the other kind of database
+// and none of its own.
+func placeholderHint(kind Driver, text string) string {
+	mark, number := strings.Contains(text, "?"), strings.Contains(text, "$1")
+	switch {
+	case kind == Postgres && mark && !number:
+		return ": placeholders are $1, $2 … with postgres, and not ?"
+	case kind == MySQL && number && !mark:
+		return ": placeholders are ? with mysql, and not $1"
+	}
+	return ""
 }
 
 func plural(n int) string {

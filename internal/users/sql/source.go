@@ -85,8 +85,8 @@ func New(options Options) (*Source, error) {
 	s := &Source{
 		db: db, hasher: o.Hasher, fields: o.fields(), parameters: slices.Clone(o.Authenticate.Parameters),
 		numeric: o.Driver == MySQL, timeout: o.QueryTimeout, now: o.Now,
-		authenticate:   &query{db: db, cuts: cuts, name: "authenticate", text: o.Authenticate.Query, parameters: len(o.Authenticate.Parameters)},
-		lookup:         &query{db: db, cuts: cuts, name: "lookup", text: o.Lookup.Query, parameters: 1},
+		authenticate:   &query{db: db, cuts: cuts, name: "authenticate", text: o.Authenticate.Query, parameters: len(o.Authenticate.Parameters), hint: placeholderHint(o.Driver, o.Authenticate.Query)},
+		lookup:         &query{db: db, cuts: cuts, name: "lookup", text: o.Lookup.Query, parameters: 1, hint: placeholderHint(o.Driver, o.Lookup.Query)},
 		authenticating: layout{subject: o.Subject},
 		lookingUp:      layout{subject: o.Subject},
 	}

@@ -34,6 +34,7 @@ func suite(t *testing.T, s *server) {
 		"two rows let nobody in":                      testTwoRows,
 		"mistakes in queries are told":                testMistakes,
 		"a query that writes":                         testWrites,
+		"placeholders of the other":                   testPlaceholdersOfTheOther,
 		"a right that is missing":                     testMissingRight,
 		"a lookup of something else is a mistake":     testLookupOfSomethingElse,
 		"a full queue is busy and no verdict":         testBusy,

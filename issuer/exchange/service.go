@@ -113,7 +113,7 @@ func (s *Service) storeError(operation Operation, err error) error {
 	case errors.Is(err, session.ErrFull):
 		return &refusal.Error{
 			Reason: token.StoreFull, Status: http.StatusServiceUnavailable, RetryAfter: time.Minute,
-			Detail: "the session store is full: raise store.configMap.maxSessions of the TokenPolicy, or wait for sessions to end", Err: err,
+			Detail: "the session store is full: raise its limit, which the condition StoreReady of the TokenPolicy names, or wait for sessions to end", Err: err,
 		}
 	case errors.Is(err, session.ErrNotFound):
 		return &refusal.Error{Reason: token.SessionUnknown, Detail: token.SessionUnknown.Title(), Err: err}

@@ -39,7 +39,7 @@ type Store interface {
 // StoreLook is what a look at a session store has shown.
 type StoreLook struct {
 	// Err is why it cannot be used: [*InvalidError], [*outbound.RefusedError],
-	// *redis.Error, *postgres.Error, or an error of the API server about its Secret or,
+	// *redis.Error, *postgres.Error, [session.ErrFull], or an error of the API server about its Secret or,
 	// for sessions in ConfigMaps, about them.
 	Err error
 	// Former says that calls go on with the Secret as it was before.

@@ -4,6 +4,9 @@
 package policies
 
 import (
+	"context"
+	"errors"
+
 	api "github.com/tokenward/tokenward/api/v1alpha1"
 	"github.com/tokenward/tokenward/internal/session"
 	"github.com/tokenward/tokenward/internal/session/postgres"
@@ -17,7 +20,7 @@ func (s *stores) fromPostgres(policy *api.TokenPolicy, spec *api.PostgresStore) 
 	id := session.PolicyID(policy.UID)
 	log := s.Log.WithValues("namespace", policy.Namespace, "policy", policy.Name)
 	return grantedStore{keep(s.Live, policy.Namespace, spec.SecretRef.Name, s.Now, granted.Options[Sessions]{
-		Serves:  func(err error) bool { return postgres.KindOf(err) == postgres.Busy },
+		Serves:  func(err error) bool { return postgres.KindOf(err) == postgres.Busy || errors.Is(err, session.ErrFull) },
 		Refused: postgresRefused,
 		Open: func(data map[string][]byte) (granted.Opened[Sessions], error) {
 			if len(data[urlKey]) == 0 {
@@ -32,7 +35,7 @@ func (s *stores) fromPostgres(policy *api.TokenPolicy, spec *api.PostgresStore) 
 				return granted.Opened[Sessions]{}, &InvalidError{InSecret: true, Text: err.Error()}
 			}
 			store := &postgresStore{Store: database.Store(id, postgres.StoreOptions{MaxSessions: int(spec.MaxSessions)}), database: database}
-			return granted.Opened[Sessions]{Value: store, Check: way.check(database.Check), Close: store.close}, nil
+			return granted.Opened[Sessions]{Value: store, Check: way.check(store.check), Close: store.close}, nil
 		},
 	})}
 }
@@ -46,6 +49,13 @@ func postgresRefused(err error) bool {
 type postgresStore struct {
 	*postgres.Store
 	database *postgres.Database
+}
+
+func (s *postgresStore) check(ctx context.Context) error {
+	if err := s.database.Check(ctx); err != nil {
+		return err
+	}
+	return s.Room(ctx)
 }
 
 func (s *postgresStore) close() {

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	api "github.com/tokenward/tokenward/api/v1alpha1"
+	"github.com/tokenward/tokenward/internal/session"
 	"github.com/tokenward/tokenward/internal/session/postgres"
 	"github.com/tokenward/tokenward/internal/session/redis"
 	"github.com/tokenward/tokenward/issuer/policies"
@@ -30,6 +31,13 @@ func storeCondition(policy *api.TokenPolicy, look policies.StoreLook, issuer Ser
 	switch {
 	case common:
 		return wrong
+	case look.Full, errors.Is(look.Err, session.ErrFull):
+		kind := "configMap"
+		if policy.Spec.Store.Postgres != nil {
+			kind = "postgres"
+		}
+		return says(api.ReasonStoreFull, "there are as many sessions as spec.store.%s.maxSessions allows: raise it, or shorten spec.refresh.idleTimeout. "+
+			"Logins have to wait; refreshes go on.", kind)
 	case inRedis != nil:
 		reason, text := redisReason(inRedis)
 		return says(reason, "%s %s", sentence(text), p.redisConsequence(inRedis.Problem, look.Former))
@@ -42,9 +50,6 @@ func storeCondition(policy *api.TokenPolicy, look policies.StoreLook, issuer Ser
 	case look.Err != nil:
 		// The error itself differs from one try to the next; it is in the log.
 		return says(api.ReasonStoreUnavailable, "the sessions cannot be read for now. %s", p.consequence(look.Former))
-	case look.Full:
-		return says(api.ReasonStoreFull, "there are as many sessions as spec.store.configMap.maxSessions allows: raise it, or shorten spec.refresh.idleTimeout. "+
-			"Logins have to wait; refreshes go on.")
 	case look.Unreadable:
 		return p.says(policy, metav1.ConditionTrue, api.ReasonStorePartlyUnreadable,
 			"some records do not open, because they were changed by hand or the key that sealed them is not in the Secret tokenward-sessions: put it back. "+

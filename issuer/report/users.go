@@ -39,7 +39,7 @@ func usersCondition(policy *api.TokenPolicy, look policies.UsersLook, issuer Ser
 	case len(look.Secret.Broken) > 0:
 		return p.says(policy, metav1.ConditionTrue, api.ReasonUsersPartlyInvalid,
 			"%d of the users in Secret %q cannot log in until their entries are mended, %d can: %s",
-			len(look.Secret.Broken), p.secret, look.Secret.Users, describe(look.Secret.Broken))
+			len(look.Secret.Broken), p.secret, look.Secret.Users-look.Secret.Disabled, describe(look.Secret.Broken))
 	case look.SQL.Unusable > 0:
 		// Not how many: each issuer has seen others.
 		return p.says(policy, metav1.ConditionTrue, api.ReasonUsersPartlyInvalid,
@@ -57,19 +57,26 @@ func usersCondition(policy *api.TokenPolicy, look policies.UsersLook, issuer Ser
 // about some users. Its detail says what to mend.
 func (p part) unavailableUsers(policy *api.TokenPolicy, err *users.UnavailableError, former bool) metav1.Condition {
 	reason, remedy := api.ReasonUsersUnavailable, ""
+	holder := fmt.Sprintf("Secret %q (%s)", p.secret, p.named)
+	if p.secret == "" {
+		holder = "the Secret that " + p.field + ".secretRef names, which it does not yet,"
+	}
 	switch err.Fault {
 	case users.FaultAddress:
 		reason, remedy = api.ReasonUnreachable, " Check host and port, and what the network lets through."
 	case users.FaultTLS:
-		reason, remedy = api.ReasonTLSNotTrusted, " The key ca.crt of the Secret holds the CA to trust."
+		reason, remedy = api.ReasonTLSNotTrusted, fmt.Sprintf(" The key ca.crt of %s holds the CA to trust.", holder)
 	case users.FaultCredentials:
-		reason, remedy = api.ReasonCredentialsRefused, " Mend the Secret, or the account that it names."
+		reason, remedy = api.ReasonCredentialsRefused, fmt.Sprintf(" Mend %s, or the account that it is for.", holder)
 	case users.FaultSchema:
 		reason = api.ReasonSchemaMismatch
 	case users.FaultAnswer:
 		reason = api.ReasonAnswerInvalid
 	case users.FaultTimeout:
-		reason, remedy = api.ReasonTimeout, " It passes when the server has less to do, or the query an index."
+		reason, remedy = api.ReasonTimeout, " It passes when the server has less to do."
+		if policy.Spec.Users.SQL != nil {
+			remedy = " It passes when the server has less to do, or the query an index."
+		}
 	case users.FaultUnavailable:
 		remedy = " It is asked again and again."
 	}

@@ -17,6 +17,7 @@ import (
 
 	api "github.com/tokenward/tokenward/api/v1alpha1"
 	"github.com/tokenward/tokenward/internal/outbound"
+	"github.com/tokenward/tokenward/internal/session"
 	"github.com/tokenward/tokenward/internal/session/postgres"
 	"github.com/tokenward/tokenward/internal/session/redis"
 	"github.com/tokenward/tokenward/internal/users"
@@ -88,7 +89,7 @@ func TestTheUsersConditionSaysWhatToDo(t *testing.T) {
 		},
 		"some entries are broken": {
 			inSecret,
-			policies.UsersLook{Secret: secret.Report{Users: 1, Broken: []secret.Broken{{Key: "bob", Reason: "the value is not a JSON object"}}}},
+			policies.UsersLook{Secret: secret.Report{Users: 3, Disabled: 2, Broken: []secret.Broken{{Key: "bob", Reason: "the value is not a JSON object"}}}},
 			wanted{"True", api.ReasonUsersPartlyInvalid, []string{"bob: the value is not a JSON object", "1 can"}},
 		},
 		"not granted": {
@@ -153,11 +154,13 @@ func TestTheUsersConditionSaysWhatToDo(t *testing.T) {
 			inSQL, fault(users.FaultAddress, "dsn: nothing answers at the address"),
 			wanted{"False", api.ReasonUnreachable, []string{"spec.users.sql: dsn: nothing answers at the address. Check host and port"}},
 		},
-		"no trust":        {inSQL, fault(users.FaultTLS, "dsn: x"), wanted{"False", api.ReasonTLSNotTrusted, []string{"ca.crt"}}},
-		"wrong password":  {inSQL, fault(users.FaultCredentials, "dsn: x"), wanted{"False", api.ReasonCredentialsRefused, []string{"Mend the Secret"}}},
+		"no trust":        {inSQL, fault(users.FaultTLS, "dsn: x"), wanted{"False", api.ReasonTLSNotTrusted, []string{`ca.crt of Secret "shop-users" (spec.users.sql.secretRef.name)`}}},
+		"wrong password":  {inSQL, fault(users.FaultCredentials, "dsn: x"), wanted{"False", api.ReasonCredentialsRefused, []string{`Mend Secret "shop-users" (spec.users.sql.secretRef.name)`}}},
+		"no token":        {withoutSecret, fault(users.FaultCredentials, "x"), wanted{"False", api.ReasonCredentialsRefused, []string{"the Secret that spec.users.http.secretRef names"}}},
 		"no such table":   {inSQL, fault(users.FaultSchema, "lookup.query: x"), wanted{"False", api.ReasonSchemaMismatch, []string{"lookup.query: x."}}},
 		"two rows":        {inSQL, fault(users.FaultAnswer, "lookup.query: x"), wanted{"False", api.ReasonAnswerInvalid, []string{"Whom such an answer is about"}}},
-		"slow":            {inSQL, fault(users.FaultTimeout, "x"), wanted{"False", api.ReasonTimeout, nil}},
+		"slow":            {inSQL, fault(users.FaultTimeout, "x"), wanted{"False", api.ReasonTimeout, []string{"the query an index"}}},
+		"a slow service":  {inHTTP, fault(users.FaultTimeout, "x"), wanted{"False", api.ReasonTimeout, []string{"x. It passes when the server has less to do. Nobody"}}},
 		"restarting":      {inSQL, fault(users.FaultUnavailable, "x"), wanted{"False", api.ReasonUsersUnavailable, nil}},
 		"a service":       {inHTTP, policies.UsersLook{}, wanted{"True", api.ReasonUsersReady, []string{"service answers"}}},
 		"a token unread":  {inHTTP, policies.UsersLook{Err: forbidden}, wanted{"False", api.ReasonSecretAccessDenied, []string{"spec.users.http.secretRef.name"}}},
@@ -221,6 +224,7 @@ func TestTheStoreConditionSaysWhatToDo(t *testing.T) {
 		"Redis drops keys":     {inRedis, problem(redis.ProblemEviction), wanted{"False", api.ReasonEvicts, []string{"logins have to wait"}}},
 		"Redis is busy":        {inRedis, problem(redis.ProblemBusy), wanted{"False", api.ReasonStoreUnavailable, []string{"maxConnections"}}},
 		"Redis is full":        {inRedis, problem(redis.ProblemFull), wanted{"False", api.ReasonStoreUnavailable, []string{"refreshes go on"}}},
+		"a full PostgreSQL":    {inPostgres, policies.StoreLook{Err: session.ErrFull}, wanted{"False", api.ReasonStoreFull, []string{"spec.store.postgres.maxSessions", "refreshes go on"}}},
 		"no connection":        {inPostgres, kind(postgres.Busy), wanted{"False", api.ReasonStoreUnavailable, nil}},
 		"a lost table":         {inPostgres, kind(postgres.SchemaDamaged), wanted{"False", api.ReasonStoreUnavailable, nil}},
 		"Redis of tomorrow":    {inRedis, problem(redis.ProblemNewerRecord), wanted{"False", api.ReasonNewerRelease, nil}},

@@ -30,7 +30,7 @@ func reasonsOfPages() map[string][]string {
 			api.ReasonStoreReady, api.ReasonStorePartlyUnreadable, api.ReasonStoreFull, api.ReasonStoreUnavailable,
 		},
 		"docs/stores/redis.md":    append(slices.Clone(kept), api.ReasonWrongMode, api.ReasonEvicts),
-		"docs/stores/postgres.md": append(slices.Clone(kept), api.ReasonDatabaseMissing),
+		"docs/stores/postgres.md": append(slices.Clone(kept), api.ReasonDatabaseMissing, api.ReasonStoreFull),
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-logr/logr"
 
+	"github.com/tokenward/tokenward/internal/session"
 	"github.com/tokenward/tokenward/internal/session/storetest"
 	"github.com/tokenward/tokenward/internal/testservers"
 )
@@ -191,5 +192,28 @@ func TestASecretShowsItselfToNobody(t *testing.T) {
 	said := fmt.Sprintf("%v %s %q %#v %+v", secret, secret, secret, secret, Config{URL: secret}) + string(encoded) + log.String()
 	if strings.Contains(said, canary) {
 		t.Error(said)
+	}
+}
+
+func TestAStoreSaysWhetherThereIsRoom(t *testing.T) {
+	server := testservers.Postgres(t)
+	d := open(t, testConfig(server, server.Database(t)))
+	now := time.Now()
+	clock := func() time.Time { return now }
+	store := d.Store(storetest.NewPolicyID(), StoreOptions{MaxSessions: 1, Now: clock})
+	if err := store.Room(t.Context()); err != nil {
+		t.Errorf("an empty store: %v", err)
+	}
+	create(t, store)
+	if err := store.Room(t.Context()); !errors.Is(err, session.ErrFull) {
+		t.Errorf("a full store: %v", err)
+	}
+	if err := d.Store(store.policy, StoreOptions{Now: clock}).Room(t.Context()); err != nil {
+		t.Errorf("a store without a limit: %v", err)
+	}
+	server.Exec(t, d.pool.Config().ConnConfig.Database, "DELETE FROM tokenward.sessions")
+	now = now.Add(recountFull)
+	if err := store.Room(t.Context()); err != nil {
+		t.Errorf("after its session has died: %v", err)
 	}
 }

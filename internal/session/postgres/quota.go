@@ -40,6 +40,11 @@ type quota struct {
 
 // admit asks for room for one more session; done gives its place back, or keeps it.
 func (q *quota) admit(ctx context.Context) error {
+	return q.room(ctx, func() { q.pending++ })
+}
+
+// room is [session.ErrFull] when there is none; otherwise it has take called, locked.
+func (q *quota) room(ctx context.Context, take func()) error {
 	if q.outdated() {
 		if _, _, err := q.counting.Do(ctx, struct{}{}, countTimeout, func(ctx context.Context) (struct{}, error) {
 			return struct{}{}, q.recount(ctx)
@@ -52,7 +57,7 @@ func (q *quota) admit(ctx context.Context) error {
 	if q.known+q.pending >= q.max {
 		return session.ErrFull
 	}
-	q.pending++
+	take()
 	return nil
 }
 

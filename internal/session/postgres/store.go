@@ -218,6 +218,15 @@ func (s *Store) update(ctx context.Context, conn *pgx.Conn, n session.Session, v
 		n.KeepUntil(), n.ForgetAfter(), s.now())
 }
 
+// Room is [session.ErrFull] when there is no room for another session, as far as this
+// instance knows (see [StoreOptions]), and nil when there is.
+func (s *Store) Room(ctx context.Context) error {
+	if s.quota == nil {
+		return nil
+	}
+	return s.quota.room(ctx, func() {})
+}
+
 // count is the number of live sessions.
 func (s *Store) count(ctx context.Context) (n int, err error) {
 	err = s.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {

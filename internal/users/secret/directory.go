@@ -19,6 +19,8 @@ type directory struct {
 	decoy []proof
 	// broken entries by key, sorted.
 	broken []Broken
+	// disabled counts the users who are, among the entries that are not broken.
+	disabled int
 }
 
 // Broken is a user who cannot log in because the entry is not what it must be.
@@ -37,6 +39,8 @@ func newDirectory(data map[string][]byte, fields []string) *directory {
 	for _, key := range slices.Sorted(maps.Keys(d.entries)) {
 		if err := d.entries[key].broken(); err != nil {
 			d.broken = append(d.broken, Broken{Key: key, Reason: err.Error()})
+		} else if d.entries[key].disabled {
+			d.disabled++
 		}
 	}
 	for i, field := range fields {

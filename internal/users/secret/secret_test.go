@@ -256,6 +256,15 @@ func TestALoginMustPresentExactlyTheFields(t *testing.T) {
 	}
 }
 
+func TestTheReportTellsWhoIsDisabled(t *testing.T) {
+	f := newFixture(map[string]string{
+		"alice": `{"password": "` + hash(t, "wonderland") + `"}`, "bob": `{"password": "` + hash(t, "builder") + `", "disabled": true}`, "bad": `{"disabled": true}`,
+	})
+	if report, err := f.Check(t.Context()); err != nil || report.Users != 2 || report.Disabled != 1 || len(report.Broken) != 1 {
+		t.Errorf("%+v, %v", report, err)
+	}
+}
+
 func TestBrokenEntriesAreNamedAndTheOthersWork(t *testing.T) {
 	good := `{"password": "` + hash(t, "wonderland") + `"}`
 	tests := map[string]struct{ value, want string }{

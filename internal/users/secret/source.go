@@ -157,8 +157,9 @@ func (s *Source) Lookup(ctx context.Context, subject string) (users.User, error)
 
 // Report says how the Secret looks.
 type Report struct {
-	// Users is how many can log in, disabled ones counted.
-	Users int
+	// Users is how many entries are as they must be, and Disabled how many of them are of
+	// users who are disabled. The others can log in.
+	Users, Disabled int
 	// Broken entries, sorted by key. The others work.
 	Broken []Broken
 }
@@ -170,7 +171,7 @@ func (s *Source) Check(ctx context.Context) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	return Report{Users: len(directory.entries) - len(directory.broken), Broken: directory.broken}, nil
+	return Report{Users: len(directory.entries) - len(directory.broken), Disabled: directory.disabled, Broken: directory.broken}, nil
 }
 
 func (s *Source) directory(ctx context.Context) (*directory, error) {

@@ -35,7 +35,7 @@ func connectionFault(err error) (Fault, string) {
 	case errors.As(err, &certificate):
 		return FaultTLS, "the server's certificate is not trusted: " + certificateProblem(err)
 	case errors.As(err, &record), errors.As(err, &alert):
-		return FaultTLS, "the server and the issuer do not agree on TLS"
+		return FaultTLS, "the server and the issuer do not agree on TLS, or the port is one without TLS"
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return FaultAddress, "the host does not resolve"
 	case errors.As(err, &dns):

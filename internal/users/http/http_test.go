@@ -305,6 +305,35 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 }
 
+// Each of them is what an https URL at a port without TLS leads to.
+func TestAServerWithoutTLSIsToldAsOne(t *testing.T) {
+	for name, test := range map[string]struct {
+		greeting string
+		fault    users.Fault
+		says     string
+	}{
+		"it waits for more":        {"", users.FaultTimeout, "speaks no TLS"},
+		"it answers at once":       {"220 ready\r\n", users.FaultTLS, "without TLS"},
+		"it answers in plain HTTP": {"HTTP/1.1 400 Bad Request\r\n\r\n", users.FaultTLS, "speaks http"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := http.Options{URL: "https://users.example/", Timeout: 2 * time.Second}
+			if test.fault == users.FaultTLS {
+				o.Timeout = 20 * time.Second
+			}
+			o.Dial = func(context.Context, string, string) (net.Conn, error) {
+				ours, theirs := net.Pipe()
+				t.Cleanup(func() { _ = theirs.Close() })
+				go func() { _, _ = io.Copy(io.Discard, theirs) }()
+				go func() { _, _ = io.WriteString(theirs, test.greeting) }()
+				return ours, nil
+			}
+			_, err := open(t, o).Lookup(t.Context(), "alice")
+			isFault(t, err, test.fault, test.says)
+		})
+	}
+}
+
 func TestAServiceThatIsSlowIsAnOutage(t *testing.T) {
 	s := newService(t)
 	release := make(chan struct{})

@@ -221,6 +221,9 @@ func explain(caller context.Context, err error) error {
 	}
 	if e, ok := users.ConnectionFault(err); ok {
 		e.Detail = "url: " + e.Detail
+		if e.Fault == users.FaultTimeout { // some wait for the end of a line when they are greeted in TLS
+			e.Detail += ", or speaks no TLS at this port"
+		}
 		return e
 	}
 	return &users.UnavailableError{Fault: users.FaultUnavailable, Detail: "the user service does not answer as it should"}

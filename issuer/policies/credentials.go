@@ -6,7 +6,11 @@ package policies
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"net"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +33,17 @@ func keep[T any](live client.Reader, namespace, name string, now func() time.Tim
 	options.Gone = func(err error) bool { return apierrors.IsNotFound(err) || apierrors.IsForbidden(err) }
 	options.Now = now
 	return granted.New(options)
+}
+
+// onlyKeys refuses a Secret with a key that nobody reads, which is most likely one that
+// was meant to be another. Its name is no secret.
+func onlyKeys(data map[string][]byte, known ...string) error {
+	for _, key := range slices.Sorted(maps.Keys(data)) {
+		if !slices.Contains(known, key) {
+			return &InvalidError{InSecret: true, Text: fmt.Sprintf("the Secret has the key %q; known are %s", key, strings.Join(known, ", "))}
+		}
+	}
+	return nil
 }
 
 // way is the network as one that is opened reaches it. It remembers that an address was

@@ -23,6 +23,9 @@ func (s *stores) fromPostgres(policy *api.TokenPolicy, spec *api.PostgresStore) 
 		Serves:  func(err error) bool { return postgres.KindOf(err) == postgres.Busy || errors.Is(err, session.ErrFull) },
 		Refused: postgresRefused,
 		Open: func(data map[string][]byte) (granted.Opened[Sessions], error) {
+			if err := onlyKeys(data, urlKey, caKey); err != nil {
+				return granted.Opened[Sessions]{}, err
+			}
 			if len(data[urlKey]) == 0 {
 				return granted.Opened[Sessions]{}, &InvalidError{InSecret: true, Text: urlKey + ": is missing: it says where the database is and who we are there"}
 			}

@@ -87,6 +87,9 @@ func (s *sources) fromSQL(namespace string, spec *api.SQLUsers) Users {
 	return grantedUsers{keep(s.Live, namespace, spec.SecretRef.Name, s.Now, granted.Options[users.Source]{
 		Serves: usersServe, Refused: usersRefused,
 		Open: func(data map[string][]byte) (granted.Opened[users.Source], error) {
+			if err := onlyKeys(data, dsnKey, caKey); err != nil {
+				return granted.Opened[users.Source]{}, err
+			}
 			if len(data[dsnKey]) == 0 {
 				return granted.Opened[users.Source]{}, &InvalidError{InSecret: true, Text: dsnKey + ": is missing: it says where the database is and who we are there"}
 			}
@@ -118,6 +121,9 @@ func (s *sources) fromHTTP(namespace string, spec *api.HTTPUsers) Users {
 	return grantedUsers{keep(s.Live, namespace, name, s.Now, granted.Options[users.Source]{
 		Serves: usersServe, Refused: usersRefused,
 		Open: func(data map[string][]byte) (granted.Opened[users.Source], error) {
+			if err := onlyKeys(data, tokenKey, caKey); err != nil {
+				return granted.Opened[users.Source]{}, err
+			}
 			way := &way{guard: s.Guard}
 			source, err := http.New(http.Options{
 				URL: spec.URL, Fields: spec.Fields,

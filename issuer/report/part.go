@@ -77,6 +77,14 @@ func storePart(policy *api.TokenPolicy) (part, bool) {
 	return p, true
 }
 
+// holder is the Secret with the credentials, and where the policy names it or may do so.
+func (p part) holder() string {
+	if p.secret == "" {
+		return "a Secret, which " + p.field + ".secretRef has to name"
+	}
+	return fmt.Sprintf("Secret %q (%s)", p.secret, p.named)
+}
+
 const (
 	// maxMessage bounds a condition's message, in bytes. The API server takes 32 KiB, and
 	// what does not get there is tried again for ever.

@@ -39,7 +39,7 @@ func storeCondition(policy *api.TokenPolicy, look policies.StoreLook, issuer Ser
 		return says(api.ReasonStoreFull, "there are as many sessions as spec.store.%s.maxSessions allows: raise it, or shorten spec.refresh.idleTimeout. "+
 			"Logins have to wait; refreshes go on.", kind)
 	case inRedis != nil:
-		reason, text := redisReason(inRedis)
+		reason, text := p.redisReason(inRedis)
 		return says(reason, "%s %s", sentence(text), p.redisConsequence(inRedis.Problem, look.Former))
 	case inPostgres != nil:
 		return says(postgresReason(inPostgres.Kind), "%s %s", sentence(inPostgres.Error()), p.consequence(look.Former))
@@ -60,15 +60,15 @@ func storeCondition(policy *api.TokenPolicy, look policies.StoreLook, issuer Ser
 
 // redisReason says it in words of our own where those of the error differ from one try
 // to the next, as they hold ports and times. They are in the log of the calls.
-func redisReason(err *redis.Error) (reason, text string) {
+func (p part) redisReason(err *redis.Error) (reason, text string) {
 	switch err.Problem {
 	case redis.ProblemUnreachable:
 		return api.ReasonUnreachable, "no server answers, or it hangs up: check addresses, whether it wants TLS, and what the network lets through"
 	case redis.ProblemCredentials:
-		return api.ReasonCredentialsRefused, "user or password is refused: mend username and password in the Secret, or the user at the server"
+		return api.ReasonCredentialsRefused, "user or password is refused: mend username and password in " + p.holder() + ", or the user at the server"
 	case redis.ProblemTLS:
 		return api.ReasonTLSNotTrusted, "the server speaks no TLS, or its certificate is not trusted: " +
-			"the key ca.crt of the Secret holds the CA to trust, and tls: Disable does without TLS"
+			"the key ca.crt of " + p.holder() + " holds the CA to trust, and tls: Disable does without TLS"
 	case redis.ProblemRights:
 		return api.ReasonPermissionDenied, err.Error()
 	case redis.ProblemMode:

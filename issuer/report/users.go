@@ -57,17 +57,13 @@ func usersCondition(policy *api.TokenPolicy, look policies.UsersLook, issuer Ser
 // about some users. Its detail says what to mend.
 func (p part) unavailableUsers(policy *api.TokenPolicy, err *users.UnavailableError, former bool) metav1.Condition {
 	reason, remedy := api.ReasonUsersUnavailable, ""
-	holder := fmt.Sprintf("Secret %q (%s)", p.secret, p.named)
-	if p.secret == "" {
-		holder = "the Secret that " + p.field + ".secretRef names, which it does not yet,"
-	}
 	switch err.Fault {
 	case users.FaultAddress:
 		reason, remedy = api.ReasonUnreachable, " Check host and port, and what the network lets through."
 	case users.FaultTLS:
-		reason, remedy = api.ReasonTLSNotTrusted, fmt.Sprintf(" The key ca.crt of %s holds the CA to trust.", holder)
+		reason, remedy = api.ReasonTLSNotTrusted, fmt.Sprintf(" The key ca.crt of %s holds the CA to trust.", p.holder())
 	case users.FaultCredentials:
-		reason, remedy = api.ReasonCredentialsRefused, fmt.Sprintf(" Mend %s, or the account that it is for.", holder)
+		reason, remedy = api.ReasonCredentialsRefused, fmt.Sprintf(" Mend %s, or the account that it is for.", p.holder())
 	case users.FaultSchema:
 		reason = api.ReasonSchemaMismatch
 	case users.FaultAnswer:

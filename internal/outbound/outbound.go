@@ -13,6 +13,7 @@ package outbound
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -41,12 +42,18 @@ type Guard struct {
 type RefusedError struct {
 	// Kind of address, such as "loopback". A closed set.
 	Kind string
+	// Literal says that the address itself was asked for, and no name.
+	Literal bool
 }
 
 // Error does not tell the address: what a name inside the cluster resolves to is not
 // the policy author's to know.
 func (e *RefusedError) Error() string {
-	return fmt.Sprintf("the host resolves to a %s address, which policies may not reach", e.Kind)
+	verb := "resolves to"
+	if e.Literal {
+		verb = "is"
+	}
+	return fmt.Sprintf("the host %s a %s address, which policies may not reach", verb, e.Kind)
 }
 
 // DialContext is like [net.Dialer.DialContext]. It takes TCP only, since a Unix
@@ -58,6 +65,8 @@ func (g Guard) DialContext(ctx context.Context, network, address string) (net.Co
 	default:
 		return nil, &RefusedError{Kind: "local socket"}
 	}
+	host, _, _ := net.SplitHostPort(address)
+	_, notLiteral := netip.ParseAddr(host)
 	dialer := net.Dialer{
 		Timeout: dialTimeout, KeepAlive: keepAlive, Resolver: g.Resolver,
 		ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
@@ -65,7 +74,11 @@ func (g Guard) DialContext(ctx context.Context, network, address string) (net.Co
 			if err != nil {
 				return &RefusedError{Kind: "malformed"}
 			}
-			return g.Check(target.Addr())
+			err = g.Check(target.Addr())
+			if refused, ok := errors.AsType[*RefusedError](err); ok {
+				refused.Literal = notLiteral == nil
+			}
+			return err
 		},
 	}
 	return dialer.DialContext(ctx, network, address)

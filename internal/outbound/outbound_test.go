@@ -72,6 +72,8 @@ func TestDialling(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "localhost", "::ffff:127.0.0.1", "0.0.0.0", "::"} {
 		if conn, err := (outbound.Guard{}).DialContext(t.Context(), "tcp", net.JoinHostPort(host, port)); !errors.As(err, &refused) {
 			t.Errorf("%s: %v, %v", host, conn, err)
+		} else if says := map[bool]string{true: "the host resolves to a ", false: "the host is a "}[host == "localhost"]; !strings.HasPrefix(refused.Error(), says) {
+			t.Errorf("%s: %v", host, refused)
 		}
 	}
 	for _, network := range []string{"unix", "udp", "ip4:icmp", ""} {

@@ -5,6 +5,7 @@ package controllers
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
@@ -21,6 +22,8 @@ import (
 //	Secrets     of the operator's namespace alone: key rings and certificates
 //	ConfigMaps  of the operator's namespace: public records of keys; elsewhere: settings
 //	Pods        metadata alone, those with the sidecar that have not ended
+//	Services    where they lead, those that can lead to pods
+//	NetworkPolicies  those that a TokenPolicy asked for
 //
 // Session ConfigMaps are left out on purpose: they are large, many, and rewritten
 // with every login. What is not in the cache is read with the manager's APIReader.
@@ -48,6 +51,11 @@ func CacheOptions(namespace string) cache.Options {
 				),
 				Transform: stripPod,
 			},
+			&corev1.Service{}: {
+				Field:     fields.OneTermNotEqualSelector("spec.type", string(corev1.ServiceTypeExternalName)),
+				Transform: stripService,
+			},
+			&networkingv1.NetworkPolicy{}: {Label: component(owned.NetworkPolicy)},
 		},
 	}
 }
@@ -61,8 +69,9 @@ func component(values ...string) labels.Selector {
 	return labels.NewSelector().Add(*requirement)
 }
 
-// stripPod leaves of a pod's metadata what counting needs. Ten thousand pods with
-// all their annotations and managed fields would be most of the manager's memory.
+// stripPod leaves of a pod's metadata what counting and the selectors of Services need.
+// Ten thousand pods with all their annotations and managed fields would be most of the
+// manager's memory.
 func stripPod(object any) (any, error) {
 	pod, ok := object.(*metav1.PartialObjectMetadata)
 	if !ok {
@@ -76,7 +85,23 @@ func stripPod(object any) (any, error) {
 	}
 	pod.ObjectMeta = metav1.ObjectMeta{
 		Name: pod.Name, Namespace: pod.Namespace, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
-		DeletionTimestamp: pod.DeletionTimestamp, Annotations: kept,
+		DeletionTimestamp: pod.DeletionTimestamp, Annotations: kept, Labels: pod.Labels,
 	}
 	return pod, nil
+}
+
+// stripService leaves of a Service where it leads.
+func stripService(object any) (any, error) {
+	service, ok := object.(*corev1.Service)
+	if !ok {
+		return object, nil
+	}
+	service.ObjectMeta = metav1.ObjectMeta{
+		Name: service.Name, Namespace: service.Namespace, UID: service.UID, ResourceVersion: service.ResourceVersion,
+	}
+	service.Spec = corev1.ServiceSpec{
+		Type: service.Spec.Type, Selector: service.Spec.Selector, Ports: service.Spec.Ports, ClusterIP: service.Spec.ClusterIP,
+	}
+	service.Status = corev1.ServiceStatus{}
+	return service, nil
 }

@@ -44,6 +44,10 @@ const (
 const (
 	// InjectedLabel is "true" on every pod that carries the sidecar.
 	InjectedLabel = AnnotationPrefix + "injected"
+	// InjectedPolicyLabel on a pod that carries the sidecar names its policy, for
+	// selectors: annotations cannot be selected by. Written by the webhook alone; pods
+	// that were injected by a release before this label lack it until they are replaced.
+	InjectedPolicyLabel = AnnotationPrefix + "injected-policy"
 	// ComponentLabel says which part of Tokenward an object belongs to, for example "sessions".
 	// Caches are limited by it.
 	ComponentLabel = AnnotationPrefix + "component"

@@ -18,6 +18,15 @@ const (
 	// ConditionStoreReady (TokenPolicy) says whether the issuer can keep sessions. Written
 	// by the issuer.
 	ConditionStoreReady = "StoreReady"
+	// ConditionBypassable (TokenPolicy) says whether a Service leads to the policy's pods
+	// past their sidecars: true is what nobody wants. It is a remark and not a part of
+	// Ready: the policy does what its spec says, the sidecars check what comes to them, and
+	// what to change is a Service, which may be somebody else's. It is found by looking at
+	// Services; false does not say that a pod's own address cannot be dialled.
+	ConditionBypassable = "Bypassable"
+	// ConditionNetworkPolicyApplied (TokenPolicy) says whether the NetworkPolicy that
+	// spec.networkPolicy asks for is there. Part of Ready; absent when none is asked for.
+	ConditionNetworkPolicyApplied = "NetworkPolicyApplied"
 )
 
 // Reasons of ConditionReady on a SigningKey.
@@ -107,4 +116,29 @@ const (
 	ReasonEvicts = "Evicts"
 	// ReasonNewerRelease: a newer release has written what this one does not understand.
 	ReasonNewerRelease = "NewerRelease"
+)
+
+// Reasons of ConditionBypassable.
+const (
+	// ReasonServicePastSidecar (true): a Service leads to the application's port.
+	ReasonServicePastSidecar = "ServicePastSidecar"
+	// ReasonOtherPortServed (true): a Service leads to a port of the pods that is neither
+	// the application's nor the sidecar's. Nothing is checked there.
+	ReasonOtherPortServed = "OtherPortServed"
+	// ReasonNoneFound (false): no Service leads past the sidecar.
+	ReasonNoneFound = "NoneFound"
+	// ReasonRedirected (false): all pods have Redirect capture, which no Service gets round.
+	ReasonRedirected = "Redirected"
+	// ReasonNoPods (false): there is no pod to which anything could lead.
+	ReasonNoPods = "NoPods"
+)
+
+// Reasons of ConditionNetworkPolicyApplied.
+const (
+	// ReasonApplied: the NetworkPolicy is there, and selects all pods of the policy.
+	ReasonApplied = "Applied"
+	// ReasonPodsNotSelected: the NetworkPolicy is there, but some pods lack the labels that it selects by.
+	ReasonPodsNotSelected = "PodsNotSelected"
+	// ReasonNetworkPolicyConflict: the NetworkPolicy's name is taken by an object that is not ours.
+	ReasonNetworkPolicyConflict = "NetworkPolicyConflict"
 )

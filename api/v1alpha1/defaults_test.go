@@ -60,6 +60,7 @@ spec:
   upstream: {authorization: Forward}
   denial: {statusCode: 403}
   endpoints: {prefix: /auth}
+  networkPolicy: None
 `
 
 func TestDefaults(t *testing.T) {

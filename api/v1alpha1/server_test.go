@@ -94,6 +94,7 @@ spec:
     authorization: Forward
   denial: {statusCode: 403}
   endpoints: {prefix: /auth}
+  networkPolicy: Enforce
 `
 
 // variants are the other members of the unions, by the path below which they are.

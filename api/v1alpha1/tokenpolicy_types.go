@@ -18,6 +18,19 @@ const (
 	Audit Enforcement = "Audit"
 )
 
+// NetworkPolicyMode says whether a NetworkPolicy closes the pods' other ports.
+//
+// +kubebuilder:validation:Enum=None;Enforce
+type NetworkPolicyMode string
+
+// The modes of spec.networkPolicy.
+const (
+	// NetworkPolicyNone makes none, and removes the one that was made.
+	NetworkPolicyNone NetworkPolicyMode = "None"
+	// NetworkPolicyEnforce admits connections to the sidecar's ports only.
+	NetworkPolicyEnforce NetworkPolicyMode = "Enforce"
+)
+
 // TokenPolicySpec says who may call the workloads that name this policy, and
 // how their tokens are made, checked and refreshed.
 //
@@ -107,6 +120,15 @@ type TokenPolicySpec struct {
 	// +optional
 	// +kubebuilder:default={}
 	Endpoints Endpoints `json:"endpoints,omitzero"`
+
+	// networkPolicy is None, or Enforce to have a NetworkPolicy tokenward-<name of this policy>
+	// that admits connections to the sidecar's ports (18080 and 18081, TCP) only: every other
+	// port of the pods is closed, to Services and to who dials a pod's address. It holds
+	// where the cluster's network enforces NetworkPolicies, and another NetworkPolicy that
+	// selects the same pods can open a port again.
+	// +optional
+	// +kubebuilder:default=None
+	NetworkPolicy NetworkPolicyMode `json:"networkPolicy,omitempty"`
 }
 
 // SigningKeyReference names a SigningKey of the same namespace.
@@ -140,7 +162,8 @@ type TokenPolicyStatus struct {
 	// +kubebuilder:validation:Minimum=1
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// conditions of the policy: Ready, SettingsPublished, UsersReady, StoreReady.
+	// conditions of the policy: Ready, SettingsPublished, UsersReady, StoreReady, Bypassable,
+	// and NetworkPolicyApplied where spec.networkPolicy asks for one.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -170,6 +193,7 @@ type TokenPolicyStatus struct {
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Pods",type=integer,JSONPath=`.status.pods.injected`
 // +kubebuilder:printcolumn:name="Outdated",type=integer,priority=1,JSONPath=`.status.pods.outdated`
+// +kubebuilder:printcolumn:name="Bypassable",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Bypassable")].status`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63",message="metadata.name must have at most 63 characters: choose a shorter name"
 type TokenPolicy struct {

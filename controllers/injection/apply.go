@@ -6,6 +6,7 @@ package injection
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -27,7 +28,7 @@ func Apply(pod *corev1.Pod, p Plan) *corev1.Pod {
 	if out.Labels == nil {
 		out.Labels = map[string]string{}
 	}
-	out.Labels[api.InjectedLabel] = injectedValue
+	maps.Copy(out.Labels, p.labels())
 	if p.Verdict == AlreadyInjected {
 		return out
 	}
@@ -43,6 +44,11 @@ func Apply(pod *corev1.Pod, p Plan) *corev1.Pod {
 		}
 	}
 	return out
+}
+
+// labels are those of an injected pod, for caches and for the NetworkPolicy of its policy.
+func (p Plan) labels() map[string]string {
+	return map[string]string{api.InjectedLabel: injectedValue, api.InjectedPolicyLabel: p.Status.Policy}
 }
 
 // operation is one step of a JSON patch (RFC 6902).
@@ -72,15 +78,7 @@ func (p Plan) operations(pod *corev1.Pod) []operation {
 	if p.Verdict == NotRequested {
 		return nil
 	}
-	var steps []operation
-	switch {
-	case pod.Labels[api.InjectedLabel] == injectedValue:
-	case len(pod.Labels) == 0:
-		// "add" also replaces an empty map or null, which we cannot tell from absence.
-		steps = append(steps, operation{"add", "/metadata/labels", map[string]string{api.InjectedLabel: injectedValue}})
-	default:
-		steps = append(steps, operation{"add", "/metadata/labels/" + escape(api.InjectedLabel), injectedValue})
-	}
+	steps := p.labelOperations(pod)
 	if p.Verdict == AlreadyInjected {
 		return steps
 	}
@@ -102,6 +100,21 @@ func (p Plan) operations(pod *corev1.Pod) []operation {
 		steps = append(steps, operation{Op: "remove", Path: fmt.Sprintf("%s/ports/%d/name", container, t.entry)})
 		for _, h := range p.rewrites {
 			steps = append(steps, operation{"replace", container + h.path, t.number})
+		}
+	}
+	return steps
+}
+
+func (p Plan) labelOperations(pod *corev1.Pod) []operation {
+	labels := p.labels()
+	if len(pod.Labels) == 0 {
+		// "add" also replaces an empty map or null, which we cannot tell from absence.
+		return []operation{{"add", "/metadata/labels", labels}}
+	}
+	var steps []operation
+	for _, key := range slices.Sorted(maps.Keys(labels)) {
+		if pod.Labels[key] != labels[key] {
+			steps = append(steps, operation{"add", "/metadata/labels/" + escape(key), labels[key]})
 		}
 	}
 	return steps

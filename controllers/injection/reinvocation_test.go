@@ -62,7 +62,7 @@ func TestLostLabelComesBack(t *testing.T) {
 		t.Fatal(refusal)
 	}
 	out := Apply(pod, plan)
-	if out.Labels[api.InjectedLabel] != "true" {
+	if out.Labels[api.InjectedLabel] != "true" || out.Labels[api.InjectedPolicyLabel] != "shop" {
 		t.Errorf("labels: %v", out.Labels)
 	}
 	raw, err := json.Marshal(pod)
@@ -70,6 +70,38 @@ func TestLostLabelComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	requireSame(t, "the patch", out, parsePod(t, mustPatch(t, raw, plan, pod)))
+}
+
+// A label of another policy would have the pod closed by a NetworkPolicy that is not its own.
+func TestTheLabelNamesThePolicyWhateverItSaidBefore(t *testing.T) {
+	said := map[string]func(*corev1.Pod){
+		"before the sidecar": func(p *corev1.Pod) { p.Labels = map[string]string{"app": "shop", api.InjectedPolicyLabel: "other"} },
+		"by a pod of a release without it": func(p *corev1.Pod) {
+			*p = *injectedPod(t, func(p *corev1.Pod) { delete(p.Labels, api.InjectedPolicyLabel) })
+		},
+		"by a copy of an injected pod": func(p *corev1.Pod) {
+			*p = *injectedPod(t, func(p *corev1.Pod) { p.Labels[api.InjectedPolicyLabel] = "other" })
+		},
+	}
+	for name, change := range said {
+		t.Run(name, func(t *testing.T) {
+			pod := annotatedPod(nil)
+			change(pod)
+			plan, refusal := Decide(pod, shop, testOptions)
+			if refusal != nil {
+				t.Fatal(refusal)
+			}
+			out := Apply(pod, plan)
+			if out.Labels[api.InjectedPolicyLabel] != "shop" {
+				t.Errorf("labels: %v", out.Labels)
+			}
+			raw, err := json.Marshal(pod)
+			if err != nil {
+				t.Fatal(err)
+			}
+			requireSame(t, "the patch", out, parsePod(t, mustPatch(t, raw, plan, pod)))
+		})
+	}
 }
 
 func TestFalseClaimsOfInjectionAreRefused(t *testing.T) {

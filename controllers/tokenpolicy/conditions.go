@@ -12,11 +12,12 @@ import (
 	api "github.com/tokenward/tokenward/api/v1alpha1"
 )
 
-// conditions are those that the manager writes: SettingsPublished, and Ready, which
-// sums it and the issuer's UsersReady and StoreReady up. It is a pure function of what
-// the status says already, of why the spec was refused (nil when it was published), and
-// of now.
-func conditions(policy *api.TokenPolicy, refused *refusal, now time.Time) []metav1.Condition {
+// conditions are those that the manager writes: SettingsPublished; NetworkPolicyApplied
+// where one is asked for; Bypassable; and Ready, which sums the first two and the issuer's
+// UsersReady and StoreReady up. Bypassable is a remark and no part of Ready. It is a pure
+// function of what the status says already, of what the phases have found, and of now.
+func conditions(s *scope, now time.Time) []metav1.Condition {
+	policy, refused := s.policy, s.refused
 	published := metav1.Condition{
 		Type: api.ConditionSettingsPublished, Status: metav1.ConditionTrue, Reason: api.ReasonPublished,
 		Message: "the settings and the key set are in ConfigMap tokenward-" + policy.Name + ".",
@@ -31,11 +32,15 @@ func conditions(policy *api.TokenPolicy, refused *refusal, now time.Time) []meta
 	if !reportedByAnOlderIssuer(policy) {
 		parts = append(parts, part{reported(policy, api.ConditionStoreReady, "session store"), api.ReasonStoreReady})
 	}
-	ready := sum(parts)
-	return []metav1.Condition{
-		settled(published, policy, now),
-		settled(ready, policy, now),
+	others := []metav1.Condition{bypassable(policy, s.running, s.ways)}
+	if closed, asked := networkPolicyApplied(policy, s.networkPolicy, s.running); asked {
+		parts, others = append(parts, part{closed, api.ReasonApplied}), append(others, closed)
 	}
+	all := append([]metav1.Condition{published, sum(parts)}, others...)
+	for i := range all {
+		all[i] = settled(all[i], policy, now)
+	}
+	return all
 }
 
 // part is a condition that Ready sums up, and its reason when it has nothing to say.

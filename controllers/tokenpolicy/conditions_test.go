@@ -69,7 +69,7 @@ func TestReadySumsUp(t *testing.T) {
 				Spec:       api.TokenPolicySpec{Store: test.store},
 				Status:     api.TokenPolicyStatus{Conditions: test.issuer},
 			}
-			got := conditions(policy, test.refused, time.Unix(1000, 0))
+			got := conditions(&scope{policy: policy, refused: test.refused}, time.Unix(1000, 0))
 			ready := meta.FindStatusCondition(got, api.ConditionReady)
 			want := metav1.Condition{
 				Type: api.ConditionReady, Status: test.status, Reason: test.reason, Message: test.message,
@@ -89,14 +89,14 @@ func TestReadySumsUp(t *testing.T) {
 
 func TestATransitionTimeMovesWithTheStatusAlone(t *testing.T) {
 	policy := &api.TokenPolicy{ObjectMeta: metav1.ObjectMeta{Name: "shop", Generation: 1}}
-	policy.Status.Conditions = conditions(policy, &refusal{api.ReasonSigningKeyNotFound, "none"}, time.Unix(1000, 0))
+	policy.Status.Conditions = conditions(&scope{policy: policy, refused: &refusal{api.ReasonSigningKeyNotFound, "none"}}, time.Unix(1000, 0))
 
 	policy.Generation = 2
-	policy.Status.Conditions = conditions(policy, &refusal{api.ReasonRuleUnreachable, "rule 1"}, time.Unix(2000, 0))
+	policy.Status.Conditions = conditions(&scope{policy: policy, refused: &refusal{api.ReasonRuleUnreachable, "rule 1"}}, time.Unix(2000, 0))
 	if published := policy.Status.Conditions[0]; published.LastTransitionTime.Unix() != 1000 || published.Reason != api.ReasonRuleUnreachable || published.ObservedGeneration != 2 {
 		t.Errorf("another reason for the same status: %+v", published)
 	}
-	policy.Status.Conditions = conditions(policy, nil, time.Unix(3000, 0))
+	policy.Status.Conditions = conditions(&scope{policy: policy, refused: nil}, time.Unix(3000, 0))
 	if published := policy.Status.Conditions[0]; published.LastTransitionTime.Unix() != 3000 {
 		t.Errorf("another status: %+v", published)
 	}

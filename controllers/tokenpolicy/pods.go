@@ -40,33 +40,44 @@ func (r *reconciler) countPods(ctx context.Context, s *scope) error {
 	if err != nil {
 		return fmt.Errorf("list the pods of TokenPolicy %q: %w", s.policy.Name, err)
 	}
-	s.pods = count(pods.Items, r.options.Template)
+	s.running = running(pods.Items)
+	s.pods = count(s.running, r.options.Template)
 	return nil
 }
 
-// count counts the pods that are not on their way out. It only reads them.
-func count(pods []metav1.PartialObjectMetadata, template string) api.PodCounts {
+// running are the pods that are not on their way out. It only reads them.
+func running(pods []metav1.PartialObjectMetadata) []podFacts {
+	facts := make([]podFacts, 0, len(pods))
+	for i := range pods {
+		if pods[i].DeletionTimestamp == nil {
+			facts = append(facts, podFacts{pods[i].Labels, injectedInto(pods[i].Annotations[api.StatusAnnotation])})
+		}
+	}
+	return facts
+}
+
+func count(pods []podFacts, template string) api.PodCounts {
 	var counts api.PodCounts
 	for i := range pods {
-		if pods[i].DeletionTimestamp != nil {
-			continue
-		}
 		counts.Injected++
-		if injectedTemplate(pods[i].Annotations[api.StatusAnnotation]) != template {
+		if pods[i].template != template {
 			counts.Outdated++
 		}
 	}
 	return counts
 }
 
-// injectedTemplate is the template that a status annotation names; empty when it
-// names none that can be read, as then the sidecar is not one of ours of today.
-func injectedTemplate(annotation string) string {
+// injectedInto is what a status annotation says; nothing when it cannot be read, as
+// then the sidecar is not one of ours of today.
+func injectedInto(annotation string) injected {
 	var status struct {
-		Template string `json:"template"`
+		Template string      `json:"template"`
+		Capture  api.Capture `json:"capture"`
+		Port     int32       `json:"port"`
+		PortName string      `json:"portName"`
 	}
 	if json.Unmarshal([]byte(annotation), &status) != nil {
-		return ""
+		return injected{}
 	}
-	return status.Template
+	return injected{status.Template, status.Capture, status.Port, status.PortName}
 }

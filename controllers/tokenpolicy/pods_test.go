@@ -20,7 +20,7 @@ func TestCount(t *testing.T) {
 		}
 		return pod
 	}
-	got := count([]metav1.PartialObjectMetadata{
+	got := count(running([]metav1.PartialObjectMetadata{
 		pod(`{"template":"now"}`, false),
 		pod(`{"template":"now","later":1}`, false),
 		pod(`{"template":"before"}`, false),
@@ -28,7 +28,7 @@ func TestCount(t *testing.T) {
 		{},
 		pod(`{"template":"before"}`, true),
 		pod(`{"template":"now"}`, true),
-	}, "now")
+	}), "now")
 	if want := (api.PodCounts{Injected: 5, Outdated: 3}); got != want {
 		t.Errorf("counted %+v, want %+v", got, want)
 	}

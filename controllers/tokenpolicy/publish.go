@@ -42,7 +42,7 @@ func (r *reconciler) readPublished(ctx context.Context, s *scope) error {
 		return fmt.Errorf("get ConfigMap %q: %w", name.Name, err)
 	}
 	s.configMap = configMap
-	if !ours(configMap, s.policy) {
+	if !ours(configMap, s.policy, settingsLabels()) {
 		s.refuse(api.ReasonConfigMapConflict, "ConfigMap %q of namespace %q was not made by Tokenward for this policy, and it is in the place of the settings: delete or rename it, or give the policy another name.", name.Name, name.Namespace)
 		return nil
 	}
@@ -52,15 +52,15 @@ func (r *reconciler) readPublished(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// ours says whether the policy may write the ConfigMap: it controls it, or a
-// namesake did that was deleted a moment ago.
-func ours(configMap *corev1.ConfigMap, policy *api.TokenPolicy) bool {
-	controller := metav1.GetControllerOf(configMap)
+// ours says whether the policy may write the object: it controls it, or a namesake did
+// that was deleted a moment ago and left it, with the labels that such objects have.
+func ours(object client.Object, policy *api.TokenPolicy, labels map[string]string) bool {
+	controller := metav1.GetControllerOf(object)
 	if controller == nil {
 		return false
 	}
 	namesake := controller.Kind == "TokenPolicy" && controller.APIVersion == api.GroupVersion.String() && controller.Name == policy.Name
-	return controller.UID == policy.UID || namesake && owned.Carries(configMap, settingsLabels())
+	return controller.UID == policy.UID || namesake && owned.Carries(object, labels)
 }
 
 func settingsLabels() map[string]string {

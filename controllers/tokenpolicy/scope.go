@@ -34,15 +34,23 @@ type scope struct {
 	refused *refusal
 	// pods are the counts of this moment.
 	pods api.PodCounts
+	// running are those pods.
+	running []podFacts
+	// ways lead past their sidecars.
+	ways []way
+	// networkPolicy is why the NetworkPolicy that the spec asks for is not there; nil
+	// when it is, or when none is asked for.
+	networkPolicy *refusal
 }
 
-// conflictInterval is how often the place of the settings is looked at while somebody
-// else's ConfigMap is there: the cache does not hold it, so no watch tells.
+// conflictInterval is how often the place of the settings, or of the NetworkPolicy, is
+// looked at while somebody else's object is there: the cache does not hold it, so no
+// watch tells.
 const conflictInterval = time.Minute
 
 // recheck is when to look again at what no watch tells; 0 for never.
 func (s *scope) recheck() time.Duration {
-	if s.refused != nil && s.refused.reason == api.ReasonConfigMapConflict {
+	if s.networkPolicy != nil || s.refused != nil && s.refused.reason == api.ReasonConfigMapConflict {
 		return conflictInterval
 	}
 	return 0

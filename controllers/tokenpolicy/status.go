@@ -22,7 +22,7 @@ import (
 // there. The issuer's conditions are not in the configuration, so they stay the issuer's.
 func (r *reconciler) writeStatus(ctx context.Context, s *scope) error {
 	policy := s.policy
-	wanted := conditions(policy, s.refused, r.options.Clock.Now())
+	wanted := conditions(s, r.options.Clock.Now())
 	if saidAlready(policy, wanted, s.pods) {
 		return nil
 	}
@@ -35,7 +35,9 @@ func (r *reconciler) writeStatus(ctx context.Context, s *scope) error {
 	if err := r.client.Status().Apply(ctx, configuration, owned.FieldOwner, client.ForceOwnership); err != nil {
 		return fmt.Errorf("apply the status of TokenPolicy %q: %w", policy.Name, err)
 	}
-	r.announce(policy, wanted[0])
+	for _, condition := range wanted {
+		r.announce(policy, condition)
+	}
 	return nil
 }
 
@@ -50,18 +52,38 @@ func saidAlready(policy *api.TokenPolicy, wanted []metav1.Condition, pods api.Po
 			return false
 		}
 	}
-	return true
+	// That no NetworkPolicy is asked for any more is said by silence.
+	return policy.Spec.NetworkPolicy == api.NetworkPolicyEnforce ||
+		meta.FindStatusCondition(status.Conditions, api.ConditionNetworkPolicyApplied) == nil
 }
 
-// announce makes an Event of SettingsPublished when its reason changed.
-func (r *reconciler) announce(policy *api.TokenPolicy, published metav1.Condition) {
-	before := meta.FindStatusCondition(policy.Status.Conditions, published.Type)
-	if before != nil && before.Reason == published.Reason {
+// announce makes an Event of SettingsPublished and NetworkPolicyApplied when their
+// reason changed, and of Bypassable when it is true and what it says changed.
+func (r *reconciler) announce(policy *api.TokenPolicy, condition metav1.Condition) {
+	before := metav1.Condition{}
+	if has := meta.FindStatusCondition(policy.Status.Conditions, condition.Type); has != nil {
+		before = *has
+	}
+	kind, reason, action := corev1.EventTypeNormal, condition.Reason, ""
+	switch condition.Type {
+	case api.ConditionSettingsPublished:
+		action = "PublishSettings"
+	case api.ConditionNetworkPolicyApplied:
+		action = "ApplyNetworkPolicy"
+	case api.ConditionBypassable:
+		if condition.Status != metav1.ConditionTrue || condition.Message == before.Message {
+			return
+		}
+		r.recorder.Eventf(policy, nil, corev1.EventTypeWarning, api.ConditionBypassable, "LookForWays", "%s", owned.Note(condition.Message))
+		return
+	default:
+		return // Ready only repeats
+	}
+	if before.Reason == reason {
 		return
 	}
-	kind := corev1.EventTypeNormal
-	if published.Status != metav1.ConditionTrue {
+	if condition.Status != metav1.ConditionTrue || reason == api.ReasonPodsNotSelected {
 		kind = corev1.EventTypeWarning
 	}
-	r.recorder.Eventf(policy, nil, kind, published.Reason, "PublishSettings", "%s", owned.Note(published.Message))
+	r.recorder.Eventf(policy, nil, kind, reason, action, "%s", owned.Note(condition.Message))
 }

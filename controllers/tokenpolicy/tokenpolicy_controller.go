@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -25,8 +26,13 @@ import (
 // +kubebuilder:rbac:groups=tokenward.io,resources=tokenpolicies,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=tokenward.io,resources=tokenpolicies/status,verbs=patch
 // +kubebuilder:rbac:groups=tokenward.io,resources=signingkeys,verbs=get;list;watch
-// Pods are read as metadata alone, to count them.
+// Pods are read as metadata alone, to count them and to see which Services select them.
 // +kubebuilder:rbac:groups="",resources=pods,verbs=list;watch
+// Services, to see whether one leads past the sidecar.
+// +kubebuilder:rbac:groups="",resources=services,verbs=list;watch
+// The NetworkPolicy that a policy asks for, in its namespace. "delete" is for the one
+// that is no longer asked for.
+// +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;list;watch;create;patch;delete
 // A pod can mount a ConfigMap of its own namespace only, so the settings have to be
 // written into every namespace that has a policy. Names of objects to be created
 // cannot be restricted by RBAC. There is no "update" and no "delete": the manager
@@ -52,9 +58,9 @@ type Options struct {
 	Template string
 	// Clock gives the times of conditions; the real one when nil.
 	Clock clock.PassiveClock
-	// CountDelay is how long changes of pods are gathered before they are counted, so
-	// that a rollout of thousands of pods makes one status write per delay and
-	// policy; [DefaultCountDelay] when zero.
+	// CountDelay is how long changes of pods and Services are gathered before pods are
+	// counted and ways past them looked for, so that a rollout of thousands of pods makes
+	// one status write per delay and policy; [DefaultCountDelay] when zero.
 	CountDelay time.Duration
 }
 
@@ -80,10 +86,12 @@ func SetupWithManager(mgr ctrl.Manager, options Options) error {
 		Named("tokenpolicy").
 		For(&api.TokenPolicy{}, builder.WithPredicates(policyChanged())).
 		Owns(&corev1.ConfigMap{}).
+		Owns(&networkingv1.NetworkPolicy{}).
 		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(r.policiesOfRecord)).
 		Watches(&api.SigningKey{}, handler.EnqueueRequestsFromMapFunc(r.policiesOfKey), builder.WithPredicates(readinessChanged())).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.allPolicies), builder.WithPredicates(named(options.Namespace, authoritiesSecret))).
 		WatchesMetadata(&corev1.Pod{}, countLater(options.CountDelay), builder.WithPredicates(countChanged())).
+		Watches(&corev1.Service{}, r.lookLater(options.CountDelay), builder.WithPredicates(routeChanged())).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 4}).
 		Complete(r)
 	if err != nil {
@@ -121,7 +129,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		r.ensureFinalizer,
 		r.readPublished, r.resolveKeys, r.resolveAuthorities,
 		r.checkRules, r.renderSpec, r.renewLastGood, r.publish,
-		r.countPods, r.writeStatus,
+		r.countPods, r.lookForWays, r.applyNetworkPolicy, r.writeStatus,
 	}
 	for _, run := range phases {
 		if err := run(ctx, s); err != nil {

@@ -5,8 +5,10 @@ package tokenpolicy
 
 import (
 	"context"
+	"maps"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
@@ -102,7 +104,8 @@ func named(namespace, name string) predicate.Predicate {
 	})
 }
 
-// countChanged lets a pod's updates pass only when they change a count.
+// countChanged lets a pod's updates pass only when they change a count, or which
+// Services select the pod.
 func countChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		before, after := e.ObjectOld, e.ObjectNew
@@ -110,7 +113,8 @@ func countChanged() predicate.Predicate {
 			return true
 		}
 		return before.GetAnnotations()[api.PolicyAnnotation] != after.GetAnnotations()[api.PolicyAnnotation] ||
-			before.GetAnnotations()[api.StatusAnnotation] != after.GetAnnotations()[api.StatusAnnotation]
+			before.GetAnnotations()[api.StatusAnnotation] != after.GetAnnotations()[api.StatusAnnotation] ||
+			!maps.Equal(before.GetLabels(), after.GetLabels())
 	}}
 }
 
@@ -130,5 +134,32 @@ func countLater(delay time.Duration) handler.EventHandler {
 			add(q, e.ObjectNew)
 		},
 		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) { add(q, e.Object) },
+	}
+}
+
+// routeChanged lets a Service's updates pass only when it leads elsewhere. The cache
+// holds nothing of its spec but that.
+func routeChanged() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, ok1 := e.ObjectOld.(*corev1.Service)
+		after, ok2 := e.ObjectNew.(*corev1.Service)
+		return ok1 && ok2 && !equality.Semantic.DeepEqual(before.Spec, after.Spec)
+	}}
+}
+
+// lookLater queues the policies of a Service's namespace after a delay, with the
+// changes of their pods.
+func (r *reconciler) lookLater(delay time.Duration) handler.EventHandler {
+	type queue = workqueue.TypedRateLimitingInterface[ctrl.Request]
+	add := func(ctx context.Context, q queue, service client.Object) {
+		all := func(*api.TokenPolicy) bool { return true }
+		for _, request := range r.policies(ctx, all, client.InNamespace(service.GetNamespace())) {
+			q.AddAfter(request, delay)
+		}
+	}
+	return handler.Funcs{
+		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) { add(ctx, q, e.Object) },
+		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) { add(ctx, q, e.ObjectNew) },
+		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) { add(ctx, q, e.Object) },
 	}
 }

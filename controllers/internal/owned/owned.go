@@ -27,6 +27,8 @@ const (
 	SigningKey = "signing-key"
 	// Settings marks the ConfigMap of a TokenPolicy that pods mount.
 	Settings = "settings"
+	// NetworkPolicy marks the NetworkPolicy of a TokenPolicy.
+	NetworkPolicy = "network-policy"
 	// Sessions marks ConfigMaps with sessions. Written by the issuer.
 	Sessions = "sessions"
 	// Certificates marks the certificate authority and the serving certificates.
@@ -50,6 +52,10 @@ const KeyringKey = "keyring.json"
 
 // SettingsName is the name of the ConfigMap that pods under a TokenPolicy mount.
 func SettingsName(policy string) string { return "tokenward-" + policy }
+
+// NetworkPolicyName is the name of the NetworkPolicy that closes the other ports of
+// those pods.
+func NetworkPolicyName(policy string) string { return "tokenward-" + policy }
 
 // Labels are those of an object in the operator's namespace that belongs to owner.
 func Labels(component string, owner client.Object) map[string]string {

@@ -161,6 +161,8 @@ var schemaYAML = typed.YAMLObject(`types:
       default:
         burst: 100
         interval: 1s
+- name: com.github.tokenward.tokenward.api.v1alpha1.NetworkPolicyMode
+  scalar: string
 - name: com.github.tokenward.tokenward.api.v1alpha1.OnExpired
   scalar: string
 - name: com.github.tokenward.tokenward.api.v1alpha1.OnReuse
@@ -568,6 +570,10 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.tokenward.tokenward.api.v1alpha1.Login
       default: {}
+    - name: networkPolicy
+      type:
+        namedType: com.github.tokenward.tokenward.api.v1alpha1.NetworkPolicyMode
+      default: None
     - name: refresh
       type:
         namedType: com.github.tokenward.tokenward.api.v1alpha1.Refresh

@@ -46,6 +46,12 @@ type TokenPolicySpecApplyConfiguration struct {
 	Denial *DenialApplyConfiguration `json:"denial,omitempty"`
 	// endpoints says where clients find login, refresh, logout, me and the key set.
 	Endpoints *EndpointsApplyConfiguration `json:"endpoints,omitempty"`
+	// networkPolicy is None, or Enforce to have a NetworkPolicy tokenward-<name of this policy>
+	// that admits connections to the sidecar's ports (18080 and 18081, TCP) only: every other
+	// port of the pods is closed, to Services and to who dials a pod's address. It holds
+	// where the cluster's network enforces NetworkPolicies, and another NetworkPolicy that
+	// selects the same pods can open a port again.
+	NetworkPolicy *apiv1alpha1.NetworkPolicyMode `json:"networkPolicy,omitempty"`
 }
 
 // TokenPolicySpecApplyConfiguration constructs a declarative configuration of the TokenPolicySpec type for use with
@@ -170,5 +176,13 @@ func (b *TokenPolicySpecApplyConfiguration) WithDenial(value *DenialApplyConfigu
 // If called multiple times, the Endpoints field is set to the value of the last call.
 func (b *TokenPolicySpecApplyConfiguration) WithEndpoints(value *EndpointsApplyConfiguration) *TokenPolicySpecApplyConfiguration {
 	b.Endpoints = value
+	return b
+}
+
+// WithNetworkPolicy sets the NetworkPolicy field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the NetworkPolicy field is set to the value of the last call.
+func (b *TokenPolicySpecApplyConfiguration) WithNetworkPolicy(value apiv1alpha1.NetworkPolicyMode) *TokenPolicySpecApplyConfiguration {
+	b.NetworkPolicy = &value
 	return b
 }

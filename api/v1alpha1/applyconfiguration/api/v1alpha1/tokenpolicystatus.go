@@ -16,7 +16,8 @@ import (
 type TokenPolicyStatusApplyConfiguration struct {
 	// observedGeneration is the generation of the spec that this status reports on.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// conditions of the policy: Ready, SettingsPublished, UsersReady, StoreReady.
+	// conditions of the policy: Ready, SettingsPublished, UsersReady, StoreReady, Bypassable,
+	// and NetworkPolicyApplied where spec.networkPolicy asks for one.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// revocations are the administrator's latest orders, by the annotations
 	// tokenward.io/revoke-subject and tokenward.io/revoke-all, and what came of them.

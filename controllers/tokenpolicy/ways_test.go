@@ -28,9 +28,7 @@ func injectedByTheWebhook(t *testing.T, labels, annotations map[string]string, p
 		ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: map[string]string{api.PolicyAnnotation: "shop"}},
 		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Ports: ports}}},
 	}
-	for key, value := range annotations {
-		pod.Annotations[key] = value
-	}
+	maps.Copy(pod.Annotations, annotations)
 	plan, refusal := injection.Decide(pod, injection.Policies{Found: &injection.Policy{UID: "1", Generation: 1}}, injection.Options{SidecarImage: "sidecar"})
 	if refusal != nil {
 		t.Fatal(refusal)

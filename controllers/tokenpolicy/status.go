@@ -52,9 +52,7 @@ func saidAlready(policy *api.TokenPolicy, wanted []metav1.Condition, pods api.Po
 			return false
 		}
 	}
-	// That no NetworkPolicy is asked for any more is said by silence.
-	return policy.Spec.NetworkPolicy == api.NetworkPolicyEnforce ||
-		meta.FindStatusCondition(status.Conditions, api.ConditionNetworkPolicyApplied) == nil
+	return true
 }
 
 // announce makes an Event of SettingsPublished and NetworkPolicyApplied when their

@@ -121,6 +121,11 @@ func TestWaysPastTheSidecar(t *testing.T) {
 		"to redirected pods":               {to(servicePort(80, 8080), servicePort(81, 9090)), []podFacts{redirected}, nil},
 		"to pods of which some redirect":   {to(servicePort(80, 8080)), []podFacts{redirected, named}, []string{pastIt + "http"}},
 		"to pods of two shapes, the worse": {to(servicePort(80, 8080)), []podFacts{moved, named}, []string{pastIt + "http"}},
+		"to pods of two shapes, the worse being the later": {
+			to(servicePort(80, 9000)),
+			[]podFacts{moved, named},
+			[]string{`true Service "shop" port 80 leads to the application's port 9000 past the sidecar: write targetPort: web`},
+		},
 		"to the new shape alone": {
 			with(func(s *corev1.Service) { s.Spec.Selector["version"] = "2" }, servicePort(80, 9000)),
 			[]podFacts{moved, named},

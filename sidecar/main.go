@@ -18,6 +18,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/tokenward/tokenward/internal/probe"
 )
 
 // options are the flags.
@@ -27,6 +29,8 @@ type options struct {
 	settingsDir         string
 	identityFile        string
 	drainTimeout        time.Duration
+	// probes of the application that are run in the kubelet's place, by name.
+	probes map[string]probe.Probe
 }
 
 func main() {
@@ -55,6 +59,10 @@ func parseFlags(args []string, usage io.Writer) (options, error) {
 	flags.StringVar(&o.settingsDir, "settings-dir", "/etc/tokenward", "`directory` with settings.json, a mounted ConfigMap")
 	flags.StringVar(&o.identityFile, "identity-token-file", "/var/run/secrets/kubernetes.io/serviceaccount/token", "`file` with the service account token for the issuer")
 	flags.DurationVar(&o.drainTimeout, "drain-timeout", 25*time.Second, "how long requests in flight may go on after SIGTERM")
+	flags.Func("probes", "`list` of the application's probes, as the webhook writes it", func(value string) (err error) {
+		o.probes, err = probe.Parse(value)
+		return err
+	})
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}

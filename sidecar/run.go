@@ -18,6 +18,7 @@ import (
 	"github.com/tokenward/tokenward/sidecar/framing"
 	"github.com/tokenward/tokenward/sidecar/issuerclient"
 	"github.com/tokenward/tokenward/sidecar/metrics"
+	"github.com/tokenward/tokenward/sidecar/probes"
 	"github.com/tokenward/tokenward/sidecar/proxy"
 	"github.com/tokenward/tokenward/sidecar/reload"
 	"github.com/tokenward/tokenward/sidecar/revocation"
@@ -65,7 +66,10 @@ func assemble(o options, log *slog.Logger) *sidecar {
 		Keys:        &issuerclient.KeyFinder{Fetch: client.Keys, Offer: loader.Offer, Now: time.Now},
 		Revocations: revoked, Streams: streams, Metrics: m, Log: log, Now: time.Now, Upstream: o.upstream,
 	})
-	s.admin = &admin.Handler{Settings: loader, Revocations: s.follower, Metrics: m, Now: time.Now, Started: time.Now()}
+	s.admin = &admin.Handler{
+		Settings: loader, Revocations: s.follower, Metrics: m, Probes: probes.New(o.probes, o.upstream),
+		Now: time.Now, Started: time.Now(),
+	}
 	s.admin.Gauges(revoked.Len, streams.Len)
 	return s
 }

@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package admin serves the sidecar's own port: /healthz for the kubelet's liveness
-// probe, /readyz with a reason, and /metrics. It decides nothing.
+// probe, /readyz with a reason, /metrics, and under Redirect capture the application's
+// probes, which package probes runs. It decides nothing.
 //
 // A lost issuer does not make a pod unready: valid tokens still pass, and taking all
 // pods of a workload out of service would turn a small outage into a large one. The
@@ -16,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tokenward/tokenward/internal/probe"
 	"github.com/tokenward/tokenward/sidecar/decide"
 	"github.com/tokenward/tokenward/sidecar/metrics"
 	"github.com/tokenward/tokenward/sidecar/reload"
@@ -43,7 +45,9 @@ type Handler struct {
 	Settings    Settings
 	Revocations Revocations
 	Metrics     *metrics.Metrics
-	Now         func() time.Time
+	// Probes serves what is under [probe.PathPrefix].
+	Probes http.Handler
+	Now    func() time.Time
 	// Started is when the process began.
 	Started  time.Time
 	Draining atomic.Bool
@@ -56,6 +60,7 @@ func (h *Handler) Routes() http.Handler {
 		_, _ = w.Write([]byte("ok\n"))
 	})
 	mux.HandleFunc("GET /readyz", h.ready)
+	mux.Handle("GET "+probe.PathPrefix, h.Probes)
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", metrics.ContentType)
 		_ = h.Metrics.Write(w) // the scraper has gone

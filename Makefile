@@ -133,9 +133,10 @@ verify: generate build-installer ## Fail when a generated file or a go.mod is no
 ##@ Building
 
 .PHONY: build
-build: ## Build the static binaries tokenward and tokenward-sidecar into bin/.
+build: ## Build the static binaries tokenward, tokenward-sidecar and tokenward-redirect into bin/.
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/tokenward .
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/tokenward-sidecar ./sidecar
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/tokenward-redirect ./redirect
 
 .PHONY: image
 image: ## Build the image IMG with CONTAINER_TOOL (docker).

@@ -60,6 +60,11 @@ const Finalizer = AnnotationPrefix + "finalizer"
 // Capture is how requests are made to pass through the sidecar.
 type Capture string
 
-// CapturePort gives the application's named port to the sidecar; see design
-// section 6. It needs no privilege and is the only capture of this release.
-const CapturePort Capture = "Port"
+// See design section 6.
+const (
+	// CapturePort gives the application's named port to the sidecar. It needs no privilege.
+	CapturePort Capture = "Port"
+	// CaptureRedirect leads whatever reaches the application's port from outside the pod
+	// to the sidecar, by rules that an init container with NET_ADMIN sets.
+	CaptureRedirect Capture = "Redirect"
+)

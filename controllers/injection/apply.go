@@ -33,8 +33,13 @@ func Apply(pod *corev1.Pod, p Plan) *corev1.Pod {
 		return out
 	}
 	out.Annotations[api.StatusAnnotation] = p.Status.String()
-	// First, so that the application's own init containers have it too.
-	out.Spec.InitContainers = slices.Insert(out.Spec.InitContainers, 0, *p.sidecar.DeepCopy())
+	for _, r := range p.relayed {
+		r.apply(out)
+	}
+	// First, so that the application's own init containers have the sidecar too.
+	for i := range p.containers {
+		out.Spec.InitContainers = slices.Insert(out.Spec.InitContainers, i, *p.containers[i].DeepCopy())
+	}
 	out.Spec.Volumes = append(out.Spec.Volumes, p.volumes...)
 	if t := p.takeover; t != nil {
 		app := &out.Spec.Containers[t.container]
@@ -83,10 +88,16 @@ func (p Plan) operations(pod *corev1.Pod) []operation {
 		return steps
 	}
 	steps = append(steps, operation{"add", "/metadata/annotations/" + escape(api.StatusAnnotation), p.Status.String()})
+	// Before our containers come in, which moves the others.
+	for _, r := range p.relayed {
+		steps = append(steps, r.operations()...)
+	}
 	if len(pod.Spec.InitContainers) == 0 {
-		steps = append(steps, operation{"add", "/spec/initContainers", []corev1.Container{p.sidecar}})
+		steps = append(steps, operation{"add", "/spec/initContainers", p.containers})
 	} else {
-		steps = append(steps, operation{"add", "/spec/initContainers/0", p.sidecar})
+		for i, c := range p.containers {
+			steps = append(steps, operation{"add", fmt.Sprintf("/spec/initContainers/%d", i), c})
+		}
 	}
 	if len(pod.Spec.Volumes) == 0 {
 		steps = append(steps, operation{"add", "/spec/volumes", p.volumes})

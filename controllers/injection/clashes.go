@@ -7,14 +7,16 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+
+	api "github.com/tokenward/tokenward/api/v1alpha1"
 )
 
 // checkNames refuses a pod whose author uses the sidecar's names. It runs before
 // the sidecar is in the pod, so whatever has the name is not ours.
 func (d *decision) checkNames() *Refusal {
 	for _, c := range slices.Concat(d.pod.Spec.Containers, d.pod.Spec.InitContainers) {
-		if c.Name == ContainerName {
-			return refuse(NameTaken, "container %s has the name of the sidecar: rename it, or remove it if it was copied from a running pod",
+		if c.Name == ContainerName || c.Name == RedirectContainerName {
+			return refuse(NameTaken, "container %s has the name of one of the sidecar's containers: rename it, or remove it if it was copied from a running pod",
 				quote(c.Name))
 		}
 	}
@@ -59,11 +61,11 @@ func (d *decision) checkContainerPorts(c *corev1.Container, index int, served bo
 			return refuse(PortTaken, "container %s declares port %d, which is the sidecar's (%d for requests, %d for health and metrics): let the container listen on another port",
 				quote(c.Name), p.ContainerPort, ListenPort, AdminPort)
 		}
-		if p.ContainerPort == d.target.number && p.HostPort != 0 {
-			return refuse(PortOnHost, "container %s publishes the application's port %d on the node (hostPort %d), where requests would pass by the sidecar: remove hostPort",
-				quote(c.Name), p.ContainerPort, p.HostPort)
+		if p.ContainerPort == d.target.number && p.HostPort != 0 && !d.target.keepsName {
+			return refuse(PortOnHost, "container %s publishes the application's port %d on the node (hostPort %d), where requests would pass by the sidecar: remove hostPort, or use %s=%s",
+				quote(c.Name), p.ContainerPort, p.HostPort, api.CaptureAnnotation, api.CaptureRedirect)
 		}
-		takenOver := index == d.target.container && j == d.target.entry
+		takenOver := index == d.target.container && j == d.target.entry && !d.target.keepsName
 		// Endpoints look a named port up in the containers first and in native
 		// sidecars after: a second bearer of the name would win over ours.
 		if served && !takenOver && (p.Name == name || p.Name == adminPortName) {

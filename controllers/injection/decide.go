@@ -34,12 +34,15 @@ type Plan struct {
 	// Status is what the pod's annotation says, or will say.
 	Status Status
 
-	sidecar corev1.Container
-	volumes []corev1.Volume
+	// containers go before all other init containers.
+	containers []corev1.Container
+	volumes    []corev1.Volume
 	// takeover is the port entry that loses its name to the sidecar's port.
 	takeover *target
 	// rewrites are the probes and hooks that used that name.
 	rewrites []handler
+	// relayed are the probes that the sidecar runs.
+	relayed []relayed
 }
 
 // decision is one pod on its way to a plan. Each check may refuse it, or fill in
@@ -51,6 +54,9 @@ type decision struct {
 
 	target    target
 	resources corev1.ResourceRequirements
+	relayed   []relayed
+	// probes is relayed as the sidecar reads it; "" for none.
+	probes string
 }
 
 // Decide says what is to be done to a pod that is being created, or why it is
@@ -65,7 +71,8 @@ type decision struct {
 //  4. nothing has the sidecar's names
 //  5. exactly one declared TCP port is the application's
 //  6. nothing has the sidecar's ports or port names, and no way leads around it
-//  7. the resource annotations are quantities that fit together
+//  7. no probe or hook would meet the sidecar in the application's place
+//  8. the resource annotations are quantities that fit together
 func Decide(pod *corev1.Pod, policies Policies, o Options) (Plan, *Refusal) {
 	if _, asked := pod.Annotations[api.PolicyAnnotation]; !asked {
 		return Plan{Verdict: NotRequested}, nil
@@ -77,7 +84,7 @@ func Decide(pod *corev1.Pod, policies Policies, o Options) (Plan, *Refusal) {
 	if value, done := pod.Annotations[api.StatusAnnotation]; done {
 		return d.injected(value)
 	}
-	if refusal := d.run(d.checkNames, d.choosePort, d.checkPorts, d.chooseResources); refusal != nil {
+	if refusal := d.run(d.checkNames, d.choosePort, d.checkPorts, d.checkProbes, d.chooseResources); refusal != nil {
 		return Plan{}, refusal
 	}
 	return d.plan(), nil
@@ -117,17 +124,21 @@ func (d *decision) plan() Plan {
 			Policy:     d.pod.Annotations[api.PolicyAnnotation],
 			PolicyUID:  d.policies.Found.UID,
 			Generation: d.policies.Found.Generation,
-			Capture:    api.CapturePort,
+			Capture:    d.capture(),
 			Port:       d.target.number,
 			PortName:   d.target.name,
 			Container:  app.Name,
 			Image:      d.options.SidecarImage,
 			Template:   Template(d.options),
 		},
-		sidecar: sidecar(d.options, d.target, d.resources),
+		containers: []corev1.Container{sidecar(d.options, d.target, d.resources, d.probes)},
+		relayed:    d.relayed,
 	}
 	p.volumes = volumes(p.Status.Policy)
-	if d.target.name != "" {
+	switch {
+	case d.target.keepsName:
+		p.containers = slices.Insert(p.containers, 0, redirect(d.options, d.target, d.resources))
+	case d.target.name != "":
 		p.takeover = &d.target
 		p.rewrites = handlersOf(app, d.target.name)
 	}
@@ -138,8 +149,8 @@ func (d *decision) plan() Plan {
 // again when another one has changed the pod, and people copy running pods. What
 // others have changed in our container stays; what it cannot work without must be there.
 func (d *decision) injected(value string) (Plan, *Refusal) {
-	const remedy = "remove that annotation, the init container " + ContainerName + " and the volumes " +
-		settingsVolume + " and " + identityVolume + ", and the pod is injected anew"
+	const remedy = "remove that annotation, the init containers " + ContainerName + " and " + RedirectContainerName + ", and the volumes " +
+		settingsVolume + " and " + identityVolume + ", write the probes as the application declares them, and the pod is injected anew"
 	status, err := ParseStatus(value)
 	if err != nil {
 		return Plan{}, refuse(StatusForeign, "annotation %s=%s was not written by Tokenward: %s", api.StatusAnnotation, quote(value), remedy)
@@ -152,11 +163,15 @@ func (d *decision) injected(value string) (Plan, *Refusal) {
 		return Plan{}, refuse(StatusMismatch, "annotation %s says that the pod was injected for port %d, but %s=%s: %s",
 			api.StatusAnnotation, status.Port, api.PortAnnotation, quote(port), remedy)
 	}
+	if capture := d.capture(); status.Capture != capture {
+		return Plan{}, refuse(StatusMismatch, "annotation %s says that the pod was injected for capture %s, but %s=%s: %s",
+			api.StatusAnnotation, quote(string(status.Capture)), api.CaptureAnnotation, quote(string(capture)), remedy)
+	}
 	if missing := d.missing(status); missing != "" {
 		return Plan{}, refuse(StatusForeign, "annotation %s says that the pod has the sidecar, but %s: %s", api.StatusAnnotation, missing, remedy)
 	}
 	// No entry is taken over now: whoever has the name besides the sidecar is in the way.
-	d.target = target{container: -1, entry: -1, number: status.Port, name: status.PortName}
+	d.target = target{container: -1, entry: -1, number: status.Port, name: status.PortName, keepsName: status.Capture == api.CaptureRedirect}
 	if refusal := d.checkPorts(); refusal != nil {
 		return Plan{}, refusal
 	}
@@ -187,6 +202,28 @@ func (d *decision) missing(status Status) string {
 			!slices.ContainsFunc(d.pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == name }) {
 			return "volume " + name + " is missing"
 		}
+	}
+	if status.Capture == api.CaptureRedirect {
+		if missing := d.missingRedirect(status, at); missing != "" {
+			return missing
+		}
+		return d.strays(c, status.Port)
+	}
+	return ""
+}
+
+// missingRedirect is the same for Redirect capture, of a pod whose sidecar is at an index.
+func (d *decision) missingRedirect(status Status, sidecar int) string {
+	at := slices.IndexFunc(d.pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == RedirectContainerName })
+	switch {
+	case at < 0:
+		return "there is no init container " + RedirectContainerName
+	case at > sidecar:
+		return "its init container " + RedirectContainerName + " comes after the sidecar"
+	case isNative(&d.pod.Spec.InitContainers[at]):
+		return "its init container " + RedirectContainerName + " has restartPolicy Always"
+	case status.Template == Template(d.options) && !slices.Contains(d.pod.Spec.InitContainers[at].Args, redirected(status.Port)):
+		return "its init container " + RedirectContainerName + " lacks the argument " + redirected(status.Port)
 	}
 	return ""
 }

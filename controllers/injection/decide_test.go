@@ -101,9 +101,9 @@ func TestRefusals(t *testing.T) {
 			change:  func(p *corev1.Pod) { p.Labels = map[string]string{"tokenward.io/x": "y"} },
 			verdict: AnnotationUnknown, message: `label "tokenward.io/x"="y" is not known: remove it`,
 		},
-		"a capture of another release": {
-			annotations: annotations{api.CaptureAnnotation: "Redirect"}, verdict: CaptureUnsupported,
-			message: `annotation tokenward.io/capture="Redirect": this release knows only "Port": write that, or remove the annotation`,
+		"a capture that there is not": {
+			annotations: annotations{api.CaptureAnnotation: "redirect"}, verdict: CaptureUnsupported,
+			message: `annotation tokenward.io/capture="redirect": there are "Port" and "Redirect": write one of them, or remove the annotation`,
 		},
 		"the host's network": {
 			change: func(p *corev1.Pod) { p.Spec.HostNetwork = true }, verdict: PodUnsupported,
@@ -119,11 +119,11 @@ func TestRefusals(t *testing.T) {
 		},
 		"a container named like the sidecar": {
 			change: addContainer("tokenward"), verdict: NameTaken,
-			message: `container "tokenward" has the name of the sidecar: rename it, or remove it if it was copied from a running pod`,
+			message: `container "tokenward" has the name of one of the sidecar's containers: rename it, or remove it if it was copied from a running pod`,
 		},
 		"an init container named like the sidecar": {
 			change: addInit("tokenward", true), verdict: NameTaken,
-			message: `container "tokenward" has the name of the sidecar: rename it, or remove it if it was copied from a running pod`,
+			message: `container "tokenward" has the name of one of the sidecar's containers: rename it, or remove it if it was copied from a running pod`,
 		},
 		"a volume named like one of ours": {
 			change:  func(p *corev1.Pod) { p.Spec.Volumes = []corev1.Volume{{Name: "tokenward-identity"}} },
@@ -201,7 +201,7 @@ func TestRefusals(t *testing.T) {
 		},
 		"a port on the node": {
 			change: appPorts(port{ContainerPort: 8080, HostPort: 80}), verdict: PortOnHost,
-			message: `container "app" publishes the application's port 8080 on the node (hostPort 80), where requests would pass by the sidecar: remove hostPort`,
+			message: `container "app" publishes the application's port 8080 on the node (hostPort 80), where requests would pass by the sidecar: remove hostPort, or use tokenward.io/capture=Redirect`,
 		},
 		"the application on the sidecar's port": {
 			change: appPorts(port{ContainerPort: 18080}), verdict: PortTaken,

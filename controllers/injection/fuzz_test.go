@@ -6,6 +6,7 @@ package injection
 import (
 	"encoding/json"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -86,16 +87,31 @@ func checkInjection(t checker, pod *corev1.Pod, raw []byte) Verdict {
 	if plan.Verdict != Injected {
 		return plan.Verdict
 	}
-	if first := out.Spec.InitContainers[0]; first.Name != ContainerName || !isNative(&first) {
-		t.Fatalf("the first init container is %q", first.Name)
+	ours := out.Spec.InitContainers
+	if plan.Status.Capture == api.CaptureRedirect {
+		if ours[0].Name != RedirectContainerName || isNative(&ours[0]) {
+			t.Fatalf("the first init container is %q", ours[0].Name)
+		}
+		ours = ours[1:]
 	}
-	if !equality.Semantic.DeepEqual(out.Spec.InitContainers[1:], append([]corev1.Container{}, pod.Spec.InitContainers...)) {
-		t.Fatalf("an init container was changed")
+	if ours[0].Name != ContainerName || !isNative(&ours[0]) {
+		t.Fatalf("where the sidecar belongs is %q", ours[0].Name)
 	}
-	for i := range pod.Spec.Containers {
-		was, is := anonymous(&pod.Spec.Containers[i]), anonymous(&out.Spec.Containers[i])
-		if !equality.Semantic.DeepEqual(was, is) {
-			t.Fatalf("more than a port's name changed in container %d:\n%+v\n%+v", i, was, is)
+	was := append(slices.Clone(pod.Spec.InitContainers), pod.Spec.Containers...)
+	is := append(slices.Clone(ours[1:]), out.Spec.Containers...)
+	if len(was) != len(is) {
+		t.Fatalf("%d containers became %d", len(was), len(is))
+	}
+	for i := range was {
+		what := anonymous
+		switch {
+		case plan.Status.Capture == api.CaptureRedirect:
+			what = unprobed
+		case i < len(pod.Spec.InitContainers):
+			what = (*corev1.Container).DeepCopy
+		}
+		if was, is := what(&was[i]), what(&is[i]); !equality.Semantic.DeepEqual(was, is) {
+			t.Fatalf("more than may change has changed in container %d:\n%+v\n%+v", i, was, is)
 		}
 	}
 	resolves(t, out, plan.Status)
@@ -115,10 +131,14 @@ func resolves(t checker, pod *corev1.Pod, status Status) {
 	if status.PortName == "" {
 		return
 	}
+	want := int32(ListenPort)
+	if status.Capture == api.CaptureRedirect { // the rules do the rest
+		want = status.Port
+	}
 	for _, c := range append(append([]corev1.Container{}, pod.Spec.Containers...), pod.Spec.InitContainers...) {
 		for _, p := range c.Ports {
 			if p.Name == status.PortName && isTCP(p) {
-				if c.Name != ContainerName || p.ContainerPort != ListenPort {
+				if p.ContainerPort != want || (c.Name == ContainerName) != (status.Capture == api.CapturePort) {
 					t.Fatalf("the name %q leads to port %d of container %q", p.Name, p.ContainerPort, c.Name)
 				}
 				return
@@ -142,6 +162,17 @@ func anonymous(c *corev1.Container) *corev1.Container {
 	return out
 }
 
+// unprobed is a container without what its probes do, which Redirect capture may change.
+func unprobed(c *corev1.Container) *corev1.Container {
+	out := c.DeepCopy()
+	for _, kind := range probeKinds() {
+		if p := probeOf(out, kind); p != nil {
+			p.ProbeHandler = corev1.ProbeHandler{}
+		}
+	}
+	return out
+}
+
 func applied(t checker, plan Plan, pod *corev1.Pod, raw []byte) *corev1.Pod {
 	t.Helper()
 	out := &corev1.Pod{}
@@ -156,6 +187,9 @@ func drawPod(r *rapid.T) *corev1.Pod {
 	pod.Annotations = map[string]string{api.PolicyAnnotation: "shop"}
 	if rapid.Bool().Draw(r, "chosen") {
 		pod.Annotations[api.PortAnnotation] = rapid.SampledFrom([]string{"http", "web", "8080", "9090", "18080"}).Draw(r, "port")
+	}
+	if rapid.Bool().Draw(r, "redirected") {
+		pod.Annotations[api.CaptureAnnotation] = string(api.CaptureRedirect)
 	}
 	for i := range rapid.IntRange(1, 3).Draw(r, "containers") {
 		pod.Spec.Containers = append(pod.Spec.Containers, drawContainer(r, i))
@@ -182,6 +216,13 @@ func drawContainer(r *rapid.T, i int) corev1.Container {
 	}
 	if rapid.Bool().Draw(r, "probed") {
 		c.LivenessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Port: intstr.FromString(rapid.SampledFrom(names).Draw(r, "probe"))}}}
+		c.ReadinessProbe = &corev1.Probe{ProbeHandler: rapid.SampledFrom([]corev1.ProbeHandler{
+			{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(8080)}},
+			{GRPC: &corev1.GRPCAction{Port: 9090}},
+			{GRPC: &corev1.GRPCAction{Port: 8080}, TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(8080)}},
+			{Exec: &corev1.ExecAction{}},
+			{HTTPGet: &corev1.HTTPGetAction{Path: "/probes/x", Port: intstr.FromInt32(18081)}},
+		}).Draw(r, "readiness")}
 		c.Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromString(rapid.SampledFrom(names).Draw(r, "hook"))}}}
 	}
 	return c

@@ -78,10 +78,17 @@ func (d *decision) checkPolicy() *Refusal {
 
 // checkCapture accepts the captures of this release.
 func (d *decision) checkCapture() *Refusal {
-	value, set := d.pod.Annotations[api.CaptureAnnotation]
-	if set && api.Capture(value) != api.CapturePort {
-		return refuse(CaptureUnsupported, "annotation %s=%s: this release knows only %s: write that, or remove the annotation",
-			api.CaptureAnnotation, quote(value), quote(string(api.CapturePort)))
+	if capture := d.capture(); capture != api.CapturePort && capture != api.CaptureRedirect {
+		return refuse(CaptureUnsupported, "annotation %s=%s: there are %s and %s: write one of them, or remove the annotation",
+			api.CaptureAnnotation, quote(string(capture)), quote(string(api.CapturePort)), quote(string(api.CaptureRedirect)))
 	}
 	return nil
+}
+
+// capture is what the pod asks for.
+func (d *decision) capture() api.Capture {
+	if value, set := d.pod.Annotations[api.CaptureAnnotation]; set {
+		return api.Capture(value)
+	}
+	return api.CapturePort
 }

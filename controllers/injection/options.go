@@ -37,7 +37,7 @@ func Template(o Options) string {
 	template := struct {
 		Container corev1.Container
 		Volumes   []corev1.Volume
-	}{sidecar(o, target{}, defaultResources()), volumes("")}
+	}{sidecar(o, target{}, defaultResources(), ""), volumes("")}
 	document, err := json.Marshal(template)
 	if err != nil {
 		// Only types that cannot be marshalled fail, and these are Kubernetes' own.

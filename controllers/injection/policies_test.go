@@ -43,7 +43,26 @@ func TestBarePodsAreDenied(t *testing.T) {
 			p.Labels = map[string]string{api.InjectedLabel: "false"}
 			p.Spec.InitContainers = []corev1.Container{native}
 		}, "lacks the label"},
-		"injected":      {func(p *corev1.Pod) { p.Labels = injected; p.Spec.InitContainers = []corev1.Container{native} }, ""},
+		"injected": {func(p *corev1.Pod) { p.Labels = injected; p.Spec.InitContainers = []corev1.Container{native} }, ""},
+		"for Redirect, with the sidecar alone": {func(p *corev1.Pod) {
+			p.Annotations[api.CaptureAnnotation] = "Redirect"
+			p.Labels, p.Spec.InitContainers = injected, []corev1.Container{native}
+		}, "has no init container tokenward-redirect with the capability NET_ADMIN, so its port would be open"},
+		"for Redirect, with an init container that lost its capability": {func(p *corev1.Pod) {
+			p.Annotations[api.CaptureAnnotation] = "Redirect"
+			p.Labels, p.Spec.InitContainers = injected, []corev1.Container{{Name: "tokenward-redirect", Image: "example.com/x:1"}, native}
+		}, "has no init container tokenward-redirect with the capability NET_ADMIN"},
+		"injected for Redirect": {func(p *corev1.Pod) {
+			p.Annotations[api.CaptureAnnotation] = "Redirect"
+			p.Labels, p.Spec.InitContainers = injected, []corev1.Container{{
+				Name: "tokenward-redirect", Image: "example.com/x:1",
+				SecurityContext: &corev1.SecurityContext{Capabilities: &corev1.Capabilities{Add: []corev1.Capability{"NET_ADMIN"}}},
+			}, native}
+		}, ""},
+		"injected for Port": {func(p *corev1.Pod) {
+			p.Annotations[api.CaptureAnnotation] = "Port"
+			p.Labels, p.Spec.InitContainers = injected, []corev1.Container{native}
+		}, ""},
 		"not annotated": {func(p *corev1.Pod) { p.Annotations = nil }, ""},
 	}
 	for name, tt := range tests {

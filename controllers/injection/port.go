@@ -20,11 +20,14 @@ type target struct {
 	container, entry int
 	number           int32
 	name             string
+	// keepsName says that the port's name stays with it: what goes there comes to the
+	// sidecar anyhow, under Redirect capture.
+	keepsName bool
 }
 
 // sidecarPortName is the name that leads Services to the sidecar.
 func (t target) sidecarPortName() string {
-	if t.name == "" {
+	if t.name == "" || t.keepsName {
 		return listenPortName
 	}
 	return t.name
@@ -77,6 +80,7 @@ func (d *decision) choosePort() *Refusal {
 		return refuse(PortAmbiguous, "the application's port is declared more than once, as %s: declare it once", d.describe(same))
 	}
 	d.target = chosen[0]
+	d.target.keepsName = d.capture() == api.CaptureRedirect
 	if d.target.number < 1 || d.target.number > 65535 { // not validated yet
 		return refuse(PortInvalid, "%s: a port number is 1 to 65535", d.describe(chosen))
 	}

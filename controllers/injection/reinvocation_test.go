@@ -105,7 +105,7 @@ func TestTheLabelNamesThePolicyWhateverItSaidBefore(t *testing.T) {
 }
 
 func TestFalseClaimsOfInjectionAreRefused(t *testing.T) {
-	const remedy = ": remove that annotation, the init container tokenward and the volumes tokenward-settings and tokenward-identity, and the pod is injected anew"
+	const remedy = ": remove that annotation, the init containers tokenward and tokenward-redirect, and the volumes tokenward-settings and tokenward-identity, write the probes as the application declares them, and the pod is injected anew"
 	tests := map[string]struct {
 		change  func(*corev1.Pod)
 		verdict Verdict

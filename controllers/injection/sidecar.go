@@ -33,12 +33,16 @@ const (
 	listenPortName = "tokenward"
 	adminPortName  = "tokenward-admin"
 
+	probesArgument = "--probes="
+
 	nonRoot = 65532 // the "nonroot" user of distroless images
 )
 
 // sidecar is the container for one application port.
-func sidecar(o Options, t target, resources corev1.ResourceRequirements) corev1.Container {
-	return corev1.Container{
+//
+// Probes is the list of those that it runs for the kubelet; "" for none.
+func sidecar(o Options, t target, resources corev1.ResourceRequirements, probes string) corev1.Container {
+	c := corev1.Container{
 		Name:            ContainerName,
 		Image:           o.SidecarImage,
 		ImagePullPolicy: o.SidecarImagePullPolicy,
@@ -64,9 +68,9 @@ func sidecar(o Options, t target, resources corev1.ResourceRequirements) corev1.
 		// A native sidecar: it is up before the application starts and outlives it.
 		RestartPolicy: new(corev1.ContainerRestartPolicyAlways),
 		// The application's containers start only once this one has succeeded.
-		StartupProbe:             probe("/healthz", 1, 60),
-		LivenessProbe:            probe("/healthz", 10, 3),
-		ReadinessProbe:           probe("/readyz", 5, 2),
+		StartupProbe:             ownProbe("/healthz", 1, 60),
+		LivenessProbe:            ownProbe("/healthz", 10, 3),
+		ReadinessProbe:           ownProbe("/readyz", 5, 2),
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 		// The "restricted" Pod Security Standard, whatever the pod says for itself.
 		SecurityContext: &corev1.SecurityContext{
@@ -80,12 +84,16 @@ func sidecar(o Options, t target, resources corev1.ResourceRequirements) corev1.
 			SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
 	}
+	if probes != "" {
+		c.Args = append(c.Args, probesArgument+probes)
+	}
+	return c
 }
 
 func upstream(port int32) string { return fmt.Sprintf("--upstream=127.0.0.1:%d", port) }
 
-// probe has no host: Pod Security refuses one since Kubernetes 1.34.
-func probe(path string, period, failures int32) *corev1.Probe {
+// ownProbe has no host: Pod Security refuses one since Kubernetes 1.34.
+func ownProbe(path string, period, failures int32) *corev1.Probe {
 	return &corev1.Probe{
 		ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
 			Path: path, Port: intstr.FromInt32(AdminPort), Scheme: corev1.URISchemeHTTP,

@@ -26,7 +26,10 @@ const (
 	PolicyDeleting Verdict = "PolicyDeleting"
 	// CaptureUnsupported: the capture annotation is not a capture of this release.
 	CaptureUnsupported Verdict = "CaptureUnsupported"
-	// PodUnsupported: a host network, Windows or static pod.
+	// CaptureForbidden: the namespace's Pod Security Standard forbids Redirect capture.
+	CaptureForbidden Verdict = "CaptureForbidden"
+	// PodUnsupported: a host network, Windows or static pod, or probes and hooks that
+	// the capture cannot serve.
 	PodUnsupported Verdict = "PodUnsupported"
 	// StatusForeign: the pod claims to be injected and is not.
 	StatusForeign Verdict = "StatusForeign"
@@ -40,7 +43,7 @@ const (
 	PortNotDeclared Verdict = "PortNotDeclared"
 	// PortAmbiguous: more than one declared port could be meant.
 	PortAmbiguous Verdict = "PortAmbiguous"
-	// PortProtocol: the port is declared, but not for TCP.
+	// PortProtocol: the port is declared, but not for TCP, or for UDP too.
 	PortProtocol Verdict = "PortProtocol"
 	// PortOnHost: the application's port is published on the node, past the sidecar.
 	PortOnHost Verdict = "PortOnHost"

@@ -30,6 +30,11 @@ const Path = "/mutate--v1-pod"
 
 // +kubebuilder:rbac:groups=tokenward.io,resources=tokenpolicies,verbs=get;list;watch
 
+// RefuseRedirectPath answers pods that ask for Redirect capture in a namespace whose Pod
+// Security Standard forbids it. The API server finds these by the namespace's labels, so
+// that the manager needs no right to read namespaces.
+const RefuseRedirectPath = "/refuse-redirect"
+
 // podHandler answers the API server.
 type podHandler struct {
 	decoder admission.Decoder
@@ -49,6 +54,16 @@ func SetupWithManager(mgr ctrl.Manager, o Options) error {
 	if err != nil {
 		return err
 	}
+	mgr.GetWebhookServer().Register(RefuseRedirectPath, &webhook.Admission{Handler: admission.HandlerFunc(
+		func(ctx context.Context, req admission.Request) admission.Response {
+			refusal := redirectForbidden()
+			logf.FromContext(ctx).Info("pod refused", "namespace", req.Namespace, "pod", req.Name, "verdict", refusal.Verdict, "reason", refusal.Message)
+			if req.DryRun == nil || !*req.DryRun {
+				counter.WithLabelValues(string(refusal.Verdict)).Inc()
+			}
+			return admission.Denied(refusal.Message)
+		},
+	)})
 	mgr.GetWebhookServer().Register(Path, &webhook.Admission{Handler: &podHandler{
 		decoder: admission.NewDecoder(mgr.GetScheme()),
 		cached:  mgr.GetClient(),

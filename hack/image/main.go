@@ -68,7 +68,7 @@ func images(o options) []image {
 	return []image{
 		{ // what the Dockerfile says
 			name:       o.name,
-			programs:   map[string]string{"/tokenward": ".", "/tokenward-sidecar": "./sidecar"},
+			programs:   map[string]string{"/tokenward": ".", "/tokenward-sidecar": "./sidecar", "/tokenward-redirect": "./redirect"},
 			entrypoint: "/tokenward",
 			user:       nonroot,
 			ldflags:    "-X main.version=" + o.version,

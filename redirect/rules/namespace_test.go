@@ -57,7 +57,9 @@ func (n *namespace) ip(t *testing.T, arguments string) {
 	t.Helper()
 	var out []byte
 	var err error
-	n.in(func() { out, err = exec.CommandContext(t.Context(), "ip", strings.Fields(arguments)...).CombinedOutput() })
+	n.in(func() {
+		out, err = exec.CommandContext(t.Context(), "ip", strings.Fields(arguments)...).CombinedOutput()
+	})
 	if err != nil {
 		t.Fatalf("ip %s: %v: %s", arguments, err, out)
 	}

@@ -42,5 +42,5 @@ func run(args []string, usage io.Writer, install func(rules.Redirect) error) err
 	if *port == *to {
 		return fmt.Errorf("--port and --to are both %d: write two ports", *to)
 	}
-	return install(rules.Redirect{Port: uint16(*port), To: uint16(*to)})
+	return install(rules.Redirect{Port: uint16(*port), To: uint16(*to)}) //nolint:gosec // both were looked at
 }

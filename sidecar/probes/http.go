@@ -51,8 +51,7 @@ func (h *Handler) get(ctx context.Context, declared probe.HTTP, host string) res
 	client := &http.Client{Transport: transport, CheckRedirect: sameHost}
 	response, err := client.Do(request)
 	if err != nil {
-		var failure *url.Error
-		if errors.As(err, &failure) {
+		if failure, ok := errors.AsType[*url.Error](err); ok {
 			err = failure.Err // without the address: a query may hold a secret
 		}
 		return failed("no answer from the application: %v", err)

@@ -110,14 +110,16 @@ func TestResultsOfHTTPProbes(t *testing.T) {
 		status  int
 		seen    int
 	}{
-		"200":                   {ok, 200, 1},
-		"204":                   {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, 200, 1},
-		"304":                   {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(304) }, 200, 1},
-		"404":                   {http.NotFound, 404, 1},
-		"503 with a secret":     {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "secret", http.StatusServiceUnavailable) }, 503, 1},
-		"a redirect to itself":  {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/", http.StatusFound) }, 503, 10},
-		"a redirect that ends":  {func(w http.ResponseWriter, r *http.Request) { redirectOnce(w, r, "/next") }, 200, 2},
-		"a redirect elsewhere":  {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://other.example.com/", http.StatusFound) }, 200, 1},
+		"200":                  {ok, 200, 1},
+		"204":                  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, 200, 1},
+		"304":                  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(304) }, 200, 1},
+		"404":                  {http.NotFound, 404, 1},
+		"503 with a secret":    {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "secret", http.StatusServiceUnavailable) }, 503, 1},
+		"a redirect to itself": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/", http.StatusFound) }, 503, 10},
+		"a redirect that ends": {func(w http.ResponseWriter, r *http.Request) { redirectOnce(w, r, "/next") }, 200, 2},
+		"a redirect elsewhere": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://other.example.com/", http.StatusFound)
+		}, 200, 1},
 		"a redirect by address": {func(w http.ResponseWriter, r *http.Request) { redirectOnce(w, r, "http://"+r.Host+"/next") }, 200, 2},
 		"a connection that is cut": {func(http.ResponseWriter, *http.Request) {
 			panic(http.ErrAbortHandler)

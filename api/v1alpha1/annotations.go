@@ -48,6 +48,10 @@ const (
 	// selectors: annotations cannot be selected by. Written by the webhook alone; pods
 	// that were injected by a release before this label lack it until they are replaced.
 	InjectedPolicyLabel = AnnotationPrefix + "injected-policy"
+	// InjectedCaptureLabel on a pod that carries the sidecar is its [Capture]. Under
+	// Redirect a NetworkPolicy sees the application's port before the pod does, so one
+	// that admits the sidecar's port alone must not select such pods.
+	InjectedCaptureLabel = AnnotationPrefix + "injected-capture"
 	// ComponentLabel says which part of Tokenward an object belongs to, for example "sessions".
 	// Caches are limited by it.
 	ComponentLabel = AnnotationPrefix + "component"

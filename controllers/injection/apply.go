@@ -53,7 +53,9 @@ func Apply(pod *corev1.Pod, p Plan) *corev1.Pod {
 
 // labels are those of an injected pod, for caches and for the NetworkPolicy of its policy.
 func (p Plan) labels() map[string]string {
-	return map[string]string{api.InjectedLabel: injectedValue, api.InjectedPolicyLabel: p.Status.Policy}
+	return map[string]string{
+		api.InjectedLabel: injectedValue, api.InjectedPolicyLabel: p.Status.Policy, api.InjectedCaptureLabel: string(p.Status.Capture),
+	}
 }
 
 // operation is one step of a JSON patch (RFC 6902).

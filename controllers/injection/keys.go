@@ -40,7 +40,7 @@ func (d *decision) checkKeys() *Refusal {
 			quote(key), quote(d.pod.Annotations[key]), list(known))
 	}
 	for _, key := range slices.Sorted(maps.Keys(d.pod.Labels)) {
-		if !strings.HasPrefix(key, api.AnnotationPrefix) || key == api.InjectedLabel || key == api.InjectedPolicyLabel {
+		if !strings.HasPrefix(key, api.AnnotationPrefix) || key == api.InjectedLabel || key == api.InjectedPolicyLabel || key == api.InjectedCaptureLabel {
 			continue
 		}
 		if slices.Contains(known, key) {

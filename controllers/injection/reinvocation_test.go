@@ -62,7 +62,7 @@ func TestLostLabelComesBack(t *testing.T) {
 		t.Fatal(refusal)
 	}
 	out := Apply(pod, plan)
-	if out.Labels[api.InjectedLabel] != "true" || out.Labels[api.InjectedPolicyLabel] != "shop" {
+	if out.Labels[api.InjectedLabel] != "true" || out.Labels[api.InjectedPolicyLabel] != "shop" || out.Labels[api.InjectedCaptureLabel] != "Port" {
 		t.Errorf("labels: %v", out.Labels)
 	}
 	raw, err := json.Marshal(pod)

@@ -65,7 +65,7 @@ func bypassable(policy *api.TokenPolicy, pods []podFacts, ways []way) metav1.Con
 
 func allRedirected(pods []podFacts) bool {
 	for _, pod := range pods {
-		if pod.capture != captureRedirect {
+		if pod.capture != api.CaptureRedirect {
 			return false
 		}
 	}

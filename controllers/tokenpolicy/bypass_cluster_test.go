@@ -22,7 +22,7 @@ func (w *world) injectedPod(name, policy, app string) *corev1.Pod {
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: w.namespace, Name: name,
-			Labels: map[string]string{"app": app, api.InjectedLabel: "true", api.InjectedPolicyLabel: policy},
+			Labels: map[string]string{"app": app, api.InjectedLabel: "true", api.InjectedPolicyLabel: policy, api.InjectedCaptureLabel: string(api.CapturePort)},
 			Annotations: map[string]string{
 				api.PolicyAnnotation: policy,
 				api.StatusAnnotation: fmt.Sprintf(`{"template":%q,"capture":"Port","port":8080,"portName":"http"}`, template),

@@ -80,9 +80,10 @@ func networkPolicyLabels() map[string]string {
 	return map[string]string{api.ComponentLabel: owned.NetworkPolicy}
 }
 
-// selectedLabels are on every pod that the webhook has injected for the policy.
+// selectedLabels are on every pod that the webhook has injected for the policy under
+// Port capture. Others close the application's port by themselves, and need it admitted.
 func selectedLabels(policy string) map[string]string {
-	return map[string]string{api.InjectedLabel: "true", api.InjectedPolicyLabel: policy}
+	return map[string]string{api.InjectedLabel: "true", api.InjectedPolicyLabel: policy, api.InjectedCaptureLabel: string(api.CapturePort)}
 }
 
 // closes says whether the NetworkPolicy is as it should be. What others have added
@@ -152,7 +153,7 @@ func networkPolicyApplied(policy *api.TokenPolicy, refused *refusal, pods []podF
 
 func allSelected(pods []podFacts, policy string) bool {
 	for _, pod := range pods {
-		if !selects(selectedLabels(policy), pod.labels) {
+		if pod.capture != api.CaptureRedirect && !selects(selectedLabels(policy), pod.labels) {
 			return false
 		}
 	}

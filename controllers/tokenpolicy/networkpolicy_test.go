@@ -35,7 +35,7 @@ func (w *world) networkPolicy() (*networkingv1.NetworkPolicy, error) {
 func onlyTheSidecar() networkingv1.NetworkPolicySpec {
 	tcp := corev1.ProtocolTCP
 	return networkingv1.NetworkPolicySpec{
-		PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{"tokenward.io/injected": "true", "tokenward.io/injected-policy": "shop"}},
+		PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{"tokenward.io/injected": "true", "tokenward.io/injected-policy": "shop", "tokenward.io/injected-capture": "Port"}},
 		Ingress: []networkingv1.NetworkPolicyIngressRule{{Ports: []networkingv1.NetworkPolicyPort{
 			{Protocol: &tcp, Port: new(intstr.FromInt32(18080))}, {Protocol: &tcp, Port: new(intstr.FromInt32(18081))},
 		}}},
@@ -250,4 +250,23 @@ func TestAStaleNetworkPolicyIsNotWritten(t *testing.T) {
 		t.Errorf("the write ended with %v", err)
 	}
 	w.closed()
+}
+
+// TestPodsUnderRedirectAreNotCutOff: a NetworkPolicy sees the application's port, where
+// their Services lead, before the rules in the pod do.
+func TestPodsUnderRedirectAreNotCutOff(t *testing.T) {
+	labels := func(capture api.Capture) map[string]string {
+		return map[string]string{api.InjectedLabel: "true", api.InjectedPolicyLabel: "shop", api.InjectedCaptureLabel: string(capture)}
+	}
+	if selects(selectedLabels("shop"), labels(api.CaptureRedirect)) {
+		t.Error("a pod under Redirect is selected")
+	}
+	if !selects(selectedLabels("shop"), labels(api.CapturePort)) {
+		t.Error("a pod under Port is not selected")
+	}
+	redirected := podFacts{labels: labels(api.CaptureRedirect)}
+	redirected.capture = api.CaptureRedirect
+	if !allSelected([]podFacts{redirected}, "shop") {
+		t.Error("a pod that need not be selected is missed")
+	}
 }

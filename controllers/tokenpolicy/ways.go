@@ -28,9 +28,6 @@ type injected struct {
 	portName string
 }
 
-// captureRedirect takes requests to the sidecar whatever port they were sent to.
-const captureRedirect api.Capture = "Redirect"
-
 // Names of the sidecar's ports, as controllers/injection gives them.
 const (
 	listenPortName = "tokenward" // where the application's port had no name
@@ -97,7 +94,7 @@ type podIndex struct {
 func indexPods(pods []podFacts) podIndex {
 	index := podIndex{pods: pods, byLabel: make(map[[2]string][]int)}
 	for i, pod := range pods {
-		if pod.capture == captureRedirect {
+		if pod.capture == api.CaptureRedirect {
 			continue
 		}
 		for key, value := range pod.labels {

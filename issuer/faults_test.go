@@ -75,7 +75,8 @@ func TestAFaultOfAServerIsAConditionAndAnOutage(t *testing.T) {
 		"users: metadata":       {at("dsn", url, "169.254.169.254:80"), usersSecret, usersReady, api.ReasonAddressRefused, "link-local", false},
 		"users: wrong password": {p.secret("dsn", "c4n4ry-wrong", p.users), usersSecret, usersReady, api.ReasonCredentialsRefused, "password", false},
 		"users: another CA":     {map[string]string{"dsn": url, "ca.crt": foreign.ca()}, usersSecret, usersReady, api.ReasonTLSNotTrusted, "ca.crt", false},
-		"users: no DSN":         {map[string]string{"dns": url}, usersSecret, usersReady, api.ReasonSecretInvalid, "dsn: is missing", false},
+		"users: no DSN":         {map[string]string{"ca.crt": foreign.ca()}, usersSecret, usersReady, api.ReasonSecretInvalid, "dsn: is missing", false},
+		"users: a mistyped key": {map[string]string{"dns": url}, usersSecret, usersReady, api.ReasonSecretInvalid, `the key "dns"; known are dsn`, false},
 		"users: nonsense":       {map[string]string{"dsn": "c4n4ry://@@"}, usersSecret, usersReady, api.ReasonSecretInvalid, "dsn: ", false},
 		"users: no table":       {p.secret("dsn", serverPassword, p.empty(t)), usersSecret, usersReady, api.ReasonSchemaMismatch, "authenticate.query", false},
 		"users: no column": {

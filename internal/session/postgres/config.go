@@ -19,6 +19,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/tokenward/tokenward/internal/outbound"
 )
 
 // Secret is text that shows itself to nobody who prints it.
@@ -72,6 +74,11 @@ const (
 	defaultTimeout       = 5 * time.Second
 	defaultPollInterval  = 2 * time.Second
 	defaultSweepInterval = 10 * time.Minute
+
+	// What a server may send until it is asked the next thing, and in one message, to
+	// which the driver gives memory before it reads it. A page of sessions comes near neither.
+	maxExchange = 8 << 20
+	maxMessage  = 1 << 20
 
 	verifyFull = "verify-full"
 	disable    = "disable"
@@ -140,7 +147,7 @@ func (c Config) connection() (*pgx.ConnConfig, error) {
 	if dial == nil {
 		dial = (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext
 	}
-	conn.DialFunc = capping(dial)
+	conn.DialFunc = outbound.Capped(dial, maxExchange, nil)
 	conn.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		f := pgproto3.NewFrontend(r, w)
 		f.SetMaxBodyLen(maxMessage)

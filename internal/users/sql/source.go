@@ -9,17 +9,26 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
+	"github.com/tokenward/tokenward/internal/outbound"
 	"github.com/tokenward/tokenward/internal/users"
 	"github.com/tokenward/tokenward/internal/users/password"
 )
 
+// dialer is the shape of outbound.Guard's DialContext.
+type dialer = func(ctx context.Context, network, address string) (net.Conn, error)
+
 const (
+	// maxExchange is how many bytes a server may send until it is asked the next thing.
+	// A row about one user is far smaller.
+	maxExchange = 1 << 20
+
 	// Connections that nobody uses are closed after a while, and all are renewed now
 	// and then, so that a database behind a name that moved is followed.
 	maxIdleTime = 5 * time.Minute
@@ -65,7 +74,7 @@ func New(options Options) (*Source, error) {
 	}
 	var connector driver.Connector
 	cuts := &atomic.Int64{}
-	dial := cappedDial(o.Dial, cuts)
+	dial := outbound.Capped(o.Dial, maxExchange, func() { cuts.Add(1) })
 	switch o.Driver {
 	case Postgres:
 		connector, err = postgresConnector(o, dial)

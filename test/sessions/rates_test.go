@@ -222,14 +222,14 @@ func (f *filled) check(t *testing.T) {
 }
 
 // steadily begins n calls at a rate that does not wait for them, and waits for their ends.
+// Each has its moment from the start on: one that comes late makes the next ones no later.
 func steadily(ctx context.Context, perSecond, n int, call func(i int)) {
-	ticker := time.NewTicker(time.Second / time.Duration(perSecond))
-	defer ticker.Stop()
 	var group sync.WaitGroup
 	defer group.Wait()
-	for i := range n {
+	for i, began := 0, time.Now(); i < n; i++ {
+		due := began.Add(time.Duration(i) * time.Second / time.Duration(perSecond))
 		select {
-		case <-ticker.C:
+		case <-time.After(time.Until(due)):
 		case <-ctx.Done():
 			return
 		}

@@ -35,6 +35,6 @@ func manyRounds(n int) scale {
 	return scale{
 		full: true,
 		once: max(4, n), calls: 200, crashes: max(15, n), thefts: per(100), interleavings: per(200),
-		sidecars: 50, revocations: max(2, per(100)), sessions: max(100, per(10000)), seconds: per(10), logins: max(3, per(1000)),
+		sidecars: 50, revocations: max(2, per(100)), sessions: max(100, per(10000)), seconds: per(20), logins: max(3, per(1000)),
 	}
 }

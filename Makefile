@@ -18,6 +18,8 @@ CONTAINER_TOOL ?= docker
 PLATFORMS ?= linux/$(shell $(GO) env GOARCH)
 # How many nodes `make cluster-up` starts.
 NODES ?= 2
+# Where that cluster keeps everything; another folder is another cluster.
+CLUSTER_DIR ?= /var/lib/tokenward-cluster
 # Time per fuzz target.
 FUZZTIME ?= 10s
 # Rounds of the exactly-once figure of bench-sessions, by which the others are scaled.
@@ -179,10 +181,10 @@ cluster-status: cluster-program ## Say what runs and what it needs, or that noth
 .PHONY: e2e
 e2e: images ## Install on the cluster (KUBECONFIG, else cluster-up starts one) and test it as its users would.
 	@if [[ -z "$${KUBECONFIG:-}" ]]; then $(MAKE) cluster-up; fi
-	@$(GO) test -tags e2e -count=1 -timeout 30m ./test/e2e
+	@KUBECONFIG="$${KUBECONFIG:-$(CLUSTER_DIR)/kubeconfig}" $(GO) test -tags e2e -count=1 -timeout 30m ./test/e2e
 
 CLUSTER = $(BIN)/cluster
-CLUSTER_FLAGS = -bin $(BIN)/k8s -images $(BIN)/images -nodes $(NODES)
+CLUSTER_FLAGS = -dir $(CLUSTER_DIR) -bin $(BIN)/k8s -images $(BIN)/images -nodes $(NODES)
 
 .PHONY: cluster-programs
 cluster-programs: cluster-program

@@ -13,9 +13,12 @@ import (
 	"strings"
 )
 
-// cgroupName is the cgroup of all nodes in each hierarchy. Processes of a node are in
-// components below it, pods in kubepods beside that: version 2 wants leaves.
-const cgroupName = "tokenward-cluster"
+// cgroup is that of all nodes in each hierarchy, named as the cluster's folder, so that
+// two clusters have one each. Processes of a node are in components below it, pods in
+// kubepods beside that: version 2 wants leaves.
+func (o options) cgroup() string { return filepath.Base(o.dir) }
+
+func (m machine) cgroup() string { return filepath.Join(m.options.cgroup(), m.Name()) }
 
 // hierarchy is one mount of cgroups: the only one of version 2, or one of several.
 type hierarchy struct {
@@ -52,14 +55,14 @@ func hierarchies() ([]hierarchy, error) {
 }
 
 // enterCgroup makes the cgroup of the node and moves this process into it.
-func enterCgroup(n node) error {
+func enterCgroup(m machine) error {
 	all, err := hierarchies()
 	if err != nil {
 		return err
 	}
 	for _, h := range all {
 		path := h.mount
-		for _, name := range []string{cgroupName, n.Name(), "components"} {
+		for _, name := range []string{m.options.cgroup(), m.Name(), "components"} {
 			if len(all) == 1 && !h.v1 {
 				delegate(path)
 			}
@@ -115,7 +118,7 @@ func inheritCPUs(path string) {
 	}
 }
 
-// cgroupPaths are the folders of the cgroup name (cgroupName, or a node's below it) that exist.
+// cgroupPaths are the folders of the cgroup name (a cluster's, or a node's) that exist.
 func cgroupPaths(name string) ([]string, error) {
 	all, err := hierarchies()
 	if err != nil {

@@ -35,7 +35,7 @@ func down(ctx context.Context, o options, out io.Writer) error {
 			return err
 		}
 	}
-	if err := removeCgroups(cgroupName); err != nil {
+	if err := removeCgroups(o.cgroup()); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(o.dir); err != nil {
@@ -51,7 +51,7 @@ func down(ctx context.Context, o options, out io.Writer) error {
 
 // existing are the nodes that have a folder or a cgroup, however many were asked for.
 func (o options) existing() ([]machine, error) {
-	paths, err := cgroupPaths(cgroupName)
+	paths, err := cgroupPaths(o.cgroup())
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ func (o options) existing() ([]machine, error) {
 // leftovers names what this machine has of a cluster.
 func leftovers(o options) ([]string, error) {
 	var left []string
-	paths, err := cgroupPaths(cgroupName)
+	paths, err := cgroupPaths(o.cgroup())
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +96,7 @@ func leftovers(o options) ([]string, error) {
 	}
 	for _, process := range processes {
 		content, err := os.ReadFile(process)
-		if err != nil || !bytes.Contains(content, []byte(":/"+cgroupName+"/")) {
+		if err != nil || !bytes.Contains(content, []byte(":/"+o.cgroup()+"/")) {
 			continue
 		}
 		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(process))); err == nil && gone(pid) != nil {
@@ -121,9 +121,9 @@ func status(ctx context.Context, o options, out io.Writer) error {
 		}
 		running++
 		fmt.Fprintf(out, "%s: runs, process %d, %d MB (programs %d MB, pods %d MB), logs in %s\n", m.Name(), pid,
-			memoryOf(filepath.Join(cgroupName, m.Name()))>>20,
-			memoryOf(filepath.Join(cgroupName, m.Name(), "components"))>>20,
-			memoryOf(filepath.Join(cgroupName, m.Name(), "kubepods"))>>20,
+			memoryOf(m.cgroup())>>20,
+			memoryOf(filepath.Join(m.cgroup(), "components"))>>20,
+			memoryOf(filepath.Join(m.cgroup(), "kubepods"))>>20,
 			filepath.Join(m.State, "log"))
 		if content, err := os.ReadFile(m.initLog()); err == nil {
 			if n := bytes.Count(content, []byte(" is started again\n")); n > 0 {

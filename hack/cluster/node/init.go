@@ -28,13 +28,13 @@ func runInit(ctx context.Context, o options, number int) error {
 	if err := holdLock(filepath.Join(outside.State, "lock")); err != nil {
 		return err
 	}
-	if err := enterCgroup(outside.node); err != nil {
+	if err := enterCgroup(outside); err != nil {
 		return err
 	}
 	if err := outside.mountAll(); err != nil {
 		return err
 	}
-	n := node{Number: number, State: filepath.Join(insideState, outside.Name())}
+	n := node{Number: number, State: filepath.Join(insideState, outside.Name()), Cgroup: outside.cgroup()}
 	if err := syscall.Sethostname([]byte(n.Name())); err != nil {
 		return fmt.Errorf("set the host name: %w", err)
 	}

@@ -132,7 +132,7 @@ func (m machine) kill(ctx context.Context) error {
 		return err
 	}
 	// Removing one fails as long as anything is inside: it is the proof of the end.
-	return until(ctx, endTimeout, func(context.Context) error { return removeCgroups(filepath.Join(cgroupName, m.Name())) })
+	return until(ctx, endTimeout, func(context.Context) error { return removeCgroups(m.cgroup()) })
 }
 
 const endTimeout = 30 * time.Second

@@ -34,6 +34,8 @@ type node struct {
 	Number int
 	// State is the node's own folder as the reader of this field sees it.
 	State string
+	// Cgroup is the node's own, below the topmost one.
+	Cgroup string
 }
 
 func (n node) Name() string     { return fmt.Sprintf("node-%d", n.Number) }
@@ -53,4 +55,4 @@ func (n node) ClusterCIDR() string      { return podsCIDR }
 func (n node) ContainerdSocket() string { return containerdSocket }
 func (n node) Registry() string         { return registryAddress }
 func (n node) CNI() string              { return cniPlugins }
-func (n node) CgroupRoot() string       { return "/" + filepath.Join(cgroupName, n.Name()) }
+func (n node) CgroupRoot() string       { return "/" + n.Cgroup }

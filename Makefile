@@ -181,7 +181,8 @@ cluster-status: cluster-program ## Say what runs and what it needs, or that noth
 .PHONY: e2e
 e2e: images ## Install on the cluster (KUBECONFIG, else cluster-up starts one) and test it as its users would.
 	@if [[ -z "$${KUBECONFIG:-}" ]]; then $(MAKE) cluster-up; fi
-	@KUBECONFIG="$${KUBECONFIG:-$(CLUSTER_DIR)/kubeconfig}" $(GO) test -tags e2e -count=1 -timeout 30m ./test/e2e
+	@CGO_ENABLED=0 $(GO) test -tags e2e -c -o $(BIN)/e2e ./test/e2e
+	@cd test/e2e && KUBECONFIG="$${KUBECONFIG:-$(CLUSTER_DIR)/kubeconfig}" exec ../../$(BIN)/e2e -test.timeout 30m
 
 CLUSTER = $(BIN)/cluster
 CLUSTER_FLAGS = -dir $(CLUSTER_DIR) -bin $(BIN)/k8s -images $(BIN)/images -nodes $(NODES)

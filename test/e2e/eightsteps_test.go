@@ -17,11 +17,9 @@ import (
 	"text/template"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	api "github.com/tokenward/tokenward/api/v1alpha1"
-	"github.com/tokenward/tokenward/internal/users/password"
 )
 
 const (
@@ -36,14 +34,7 @@ var shops = map[string]api.OnExpired{"reject": api.OnExpiredReject, "refresh": a
 func startShops(t *testing.T) (namespace string) {
 	t.Helper()
 	namespace = newNamespace(t)
-	entry, err := json.Marshal(map[string]string{"phone": alicePhone, "password": password.Hash(alicePassword)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	users := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "shop-users"}, Data: map[string][]byte{"alice": entry}}
-	if _, err := world.kube.CoreV1().Secrets(namespace).Create(t.Context(), users, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	createUsers(t, namespace)
 	manifest, err := template.New("shop.yaml").
 		Funcs(template.FuncMap{"shops": func() map[string]api.OnExpired { return shops }}).
 		ParseFiles(filepath.Join("testdata", "shop.yaml"))

@@ -27,7 +27,11 @@ func newCaller() *caller {
 }
 
 func (c *caller) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "/healthz" {
+	switch r.URL.Path {
+	case "/healthz":
+		return
+	case "/first":
+		c.first(w, r)
 		return
 	}
 	request, err := http.ReadRequest(bufio.NewReader(r.Body))

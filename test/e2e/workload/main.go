@@ -7,6 +7,9 @@
 //
 //	workload serve   the application
 //	workload call    the caller
+//	workload probed  an application whose health a test turns on and off
+//	workload job     an application that ends after some requests
+//	workload check   the command of a probe
 package main
 
 import (
@@ -32,16 +35,31 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	handlers := map[string]http.Handler{"serve": http.HandlerFunc(answer), "call": newCaller()}
-	if len(args) == 0 || handlers[args[0]] == nil {
-		return errors.New("usage: workload serve|call [-listen :8080]")
+	commands := map[string]func(context.Context, []string) error{
+		"serve":  func(ctx context.Context, args []string) error { return runServer(ctx, args, http.HandlerFunc(answer)) },
+		"call":   func(ctx context.Context, args []string) error { return runServer(ctx, args, newCaller()) },
+		"probed": runProbed,
+		"job":    runJob,
+		"check":  runCheck,
 	}
-	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
+	if len(args) == 0 || commands[args[0]] == nil {
+		return errors.New("usage: workload serve|call|probed|job|check [flags]; -h shows the flags")
+	}
+	return commands[args[0]](ctx, args[1:])
+}
+
+func runServer(ctx context.Context, args []string, handler http.Handler) error {
+	flags := flag.NewFlagSet("workload", flag.ContinueOnError)
 	listen := flags.String("listen", ":8080", "`address`")
-	if err := flags.Parse(args[1:]); err != nil {
+	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	server := &http.Server{Addr: *listen, Handler: handlers[args[0]], ReadHeaderTimeout: 10 * time.Second}
+	return serve(ctx, *listen, handler)
+}
+
+// serve serves until ctx ends, and then what is in flight.
+func serve(ctx context.Context, listen string, handler http.Handler) error {
+	server := &http.Server{Addr: listen, Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	ended := make(chan error, 1)
 	go func() { ended <- server.ListenAndServe() }()
 	select {

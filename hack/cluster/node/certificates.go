@@ -73,6 +73,7 @@ func (a *authority) issueAll(nodes int) error {
 		{"kube-controller-manager", "system:kube-controller-manager", ""},
 		{"kube-scheduler", "system:kube-scheduler", ""},
 		{"kube-proxy", "system:kube-proxy", ""},
+		{enforcer, enforcer, ""},
 	}
 	for number := range nodes {
 		name := node{Number: number + 1}.Name()

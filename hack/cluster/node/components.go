@@ -4,6 +4,7 @@
 package main
 
 import (
+	"fmt"
 	"path/filepath"
 	"slices"
 )
@@ -18,11 +19,19 @@ type component struct {
 }
 
 func (c component) program() string {
-	if c.name == "containerd" {
+	switch c.name {
+	case "containerd":
 		return c.name // Debian's, by PATH
+	case enforcer:
+		return "/proc/self/exe"
+	default:
+		return filepath.Join(insideBinaries, c.name)
 	}
-	return filepath.Join(insideBinaries, c.name)
 }
+
+// enforcer is the program that makes the node enforce NetworkPolicies: this one. The API
+// server knows it by this name, too.
+const enforcer = "network-policies"
 
 // components are the programs of n in the order of their start.
 func (n node) components() []component {
@@ -41,6 +50,7 @@ func (n node) components() []component {
 			"--node-ip=" + n.Address4() + "," + n.Address6(),
 		}},
 		component{name: "kube-proxy", after: api, args: []string{"--config=" + filepath.Join(n.State, "kube-proxy.yaml")}},
+		component{name: enforcer, after: api, args: []string{enforcer, fmt.Sprintf("-number=%d", n.Number), fmt.Sprintf("-nodes=%d", n.Number)}},
 	)
 }
 

@@ -84,6 +84,8 @@ func command(ctx context.Context, args []string) error {
 		return down(ctx, o, os.Stdout)
 	case "init":
 		return runInit(ctx, o, o.number)
+	case enforcer:
+		return enforcePolicies(ctx, node{Number: o.number})
 	default:
 		return errors.New(usage)
 	}

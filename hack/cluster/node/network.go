@@ -16,6 +16,7 @@ import (
 const (
 	needBridge   = "the kernel must have the device types bridge and veth"
 	needNftables = "the kernel must have nf_tables with NAT (CONFIG_NF_TABLES, CONFIG_NFT_NAT)"
+	needFilter   = "the kernel must have nf_tables with conntrack and maps (CONFIG_NFT_CT, CONFIG_NF_TABLES_INET)"
 	needIPv6     = "the kernel must have IPv6 (it was started with ipv6.disable=1, perhaps)"
 )
 
@@ -45,6 +46,9 @@ func (n node) setUpNetwork(ctx context.Context, nodes int) error {
 		{needIPv6, []string{"ip", "route", "add", "default", "via", "fd98:51::fe", "dev", "lan"}},
 		// kube-proxy would only say this in its log.
 		{needNftables, []string{"nft", "add table inet probe; add chain inet probe nat { type nat hook prerouting priority dstnat; }; delete table inet probe"}},
+		// What NetworkPolicies become.
+		{needFilter, []string{"nft", "add table inet probe; add chain inet probe to; add chain inet probe forward { type filter hook forward priority filter; }; " +
+			"add rule inet probe forward ct state established accept; add rule inet probe forward ip6 daddr vmap { fd98:51::1 : jump to }; delete table inet probe"}},
 	} {
 		if err := run(ctx, step.args[0], step.args[1:]...); err != nil {
 			if step.remedy != "" {

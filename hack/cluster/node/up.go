@@ -49,7 +49,7 @@ func up(ctx context.Context, o options, out io.Writer) error {
 	if err := startOthers(ctx, o, out); err != nil {
 		return err
 	}
-	if err := applyDNS(ctx, o); err != nil {
+	if err := applyAddons(ctx, o); err != nil {
 		return err
 	}
 	if err := waitFor(ctx, first, allReady(o)); err != nil {
@@ -184,12 +184,8 @@ func apiAnswers(o options) func(context.Context) error {
 	}
 }
 
-// applyDNS applies CoreDNS.
-func applyDNS(ctx context.Context, o options) error {
-	manifest, err := render("dns.yaml", node{Number: 1})
-	if err != nil {
-		return err
-	}
+// applyAddons applies CoreDNS, and what the enforcer of NetworkPolicies may read.
+func applyAddons(ctx context.Context, o options) error {
 	config, err := o.config()
 	if err != nil {
 		return err
@@ -198,5 +194,17 @@ func applyDNS(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	return connected.Apply(ctx, manifest, "tokenward-cluster")
+	for _, name := range []string{"policies.yaml", "dns.yaml"} {
+		manifest, err := render(name, struct {
+			node
+			Enforcer string
+		}{node{Number: 1}, enforcer})
+		if err != nil {
+			return err
+		}
+		if err := connected.Apply(ctx, manifest, "tokenward-cluster"); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -8,12 +8,11 @@
 //	go run ./hack/image -out bin/images -name ghcr.io/tokenward/tokenward:latest -platforms linux/amd64,linux/arm64
 //
 // Beside the product it makes what the cluster of hack/cluster and the tests of
-// test/e2e run in pods: pause, CoreDNS and the tests' workload.
+// test/e2e run in pods: pause, CoreDNS and the tests' workload; and that of the demo.
 package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -81,21 +80,22 @@ func images(o options) []image {
 		{name: "cluster.local/pause:1", programs: map[string]string{"/pause": "./hack/image/pause"}, entrypoint: "/pause", user: nonroot},
 		{name: "cluster.local/coredns:1", programs: map[string]string{"/coredns": "./hack/cluster/coredns"}, entrypoint: "/coredns", user: nonroot},
 		{name: "cluster.local/workload:1", programs: map[string]string{"/workload": "./test/e2e/workload"}, entrypoint: "/workload", user: nonroot},
+		{name: "cluster.local/demo:1", programs: map[string]string{"/pod": "./hack/demo/pod"}, entrypoint: "/pod", user: nonroot},
 	}
 }
 
-func build(ctx context.Context, o options) (err error) {
+func build(ctx context.Context, o options) error {
 	root, err := filepath.Abs(o.root)
 	if err != nil {
 		return err
 	}
-	work, err := os.MkdirTemp("", "tokenward-image-")
+	// Kept, because what is as it was is not linked again.
+	work, err := filepath.Abs(filepath.Join(filepath.Dir(o.out), "programs"))
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
 	layout := oci.Layout(o.out)
-	for i, wanted := range images(o) {
+	for _, wanted := range images(o) {
 		made := oci.Image{Name: wanted.name, Entrypoint: []string{wanted.entrypoint}, User: wanted.user, Labels: wanted.labels}
 		for _, p := range o.platforms {
 			system, architecture, ok := strings.Cut(p, "/")
@@ -104,7 +104,7 @@ func build(ctx context.Context, o options) (err error) {
 			}
 			files := map[string]string{}
 			for _, path := range slices.Sorted(maps.Keys(wanted.programs)) {
-				files[path] = filepath.Join(work, fmt.Sprint(i), system, architecture, path)
+				files[path] = filepath.Join(work, system+"-"+architecture, path)
 				if err := compile(ctx, filepath.Join(root, wanted.programs[path]), files[path], system, architecture, wanted.ldflags); err != nil {
 					return err
 				}

@@ -26,36 +26,41 @@ ldflags="-s -w -X $package.gitVersion=$version -X $package.gitMajor=$major -X $p
 # What is built depends on these alone; a changed time stamp means nothing.
 wanted=$(printf '%s\n' "$ldflags" | cat go.mod go.sum - | sha256sum | cut -d' ' -f1)
 
-# build NAME PACKAGE LDFLAGS builds one program, with a line every ten seconds.
-build() {
-	local name=$1 started=$SECONDS next=10 status=0 compiler
-	say "cluster: building $name (needs some minutes the first time)"
-	CGO_ENABLED=0 go build -trimpath -ldflags "$3" -o "$out/$name.new" "$2" &
-	compiler=$!
-	trap 'kill "$compiler" 2>/dev/null || true' EXIT
-	while sleep 1 && kill -0 "$compiler" 2>/dev/null; do
-		if ((SECONDS - started >= next)); then
-			say "cluster: building $name … $((SECONDS - started)) s"
-			next=$((next + 10))
-		fi
-	done
-	wait "$compiler" || status=$?
-	trap - EXIT
-	if ((status != 0)); then
-		say "cluster: building $name failed after $((SECONDS - started)) s"
-		exit "$status"
-	fi
-	mv "$out/$name.new" "$out/$name"
-	say "cluster: $name is ready after $((SECONDS - started)) s"
-}
-
+names=() packages=()
 for name; do
 	if [[ -x $out/$name && $(cat "$out/.$name.built-from" 2>/dev/null) == "$wanted" ]]; then
 		continue
 	fi
+	names+=("$name")
 	case $name in
-	etcd) build etcd go.etcd.io/etcd/server/v3 "-s -w" ;;
-	*) build "$name" "k8s.io/kubernetes/cmd/$name" "$ldflags" ;;
+	etcd) packages+=(go.etcd.io/etcd/server/v3) ;;
+	*) packages+=("k8s.io/kubernetes/cmd/$name") ;;
 	esac
+done
+((${#names[@]})) || exit 0
+
+# All in one command: packages are compiled while programs are linked.
+started=$SECONDS next=10 status=0
+new=$(mktemp -d "$out/.new.XXXXXX")
+say "cluster: building ${names[*]} (needs some minutes the first time)"
+CGO_ENABLED=0 go build -trimpath -ldflags "$ldflags" -o "$new/" "${packages[@]}" &
+compiler=$!
+trap 'kill "$compiler" 2>/dev/null || true; rm -rf "$new"' EXIT
+while sleep 1 && kill -0 "$compiler" 2>/dev/null; do
+	if ((SECONDS - started >= next)); then
+		say "cluster: building … $((SECONDS - started)) s"
+		next=$((next + 10))
+	fi
+done
+wait "$compiler" || status=$?
+if ((status != 0)); then
+	say "cluster: building failed after $((SECONDS - started)) s"
+	exit "$status"
+fi
+for name in "${names[@]}"; do
+	built=$new/$name
+	[[ $name != etcd ]] || built=$new/server # the last part of its package's path
+	mv "$built" "$out/$name"
 	printf '%s\n' "$wanted" >"$out/.$name.built-from"
 done
+say "cluster: ${names[*]}: ready after $((SECONDS - started)) s"

@@ -27,7 +27,7 @@ type options struct {
 	number int // of the node to restart, or to be
 }
 
-const usage = "usage: node up|status|restart|down [flags]; -h shows the flags"
+const usage = "usage: cluster check|up|status|restart|down [flags]; -h shows the flags"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -74,6 +74,8 @@ func command(ctx context.Context, args []string) error {
 		return errors.New("a node needs root: it makes namespaces, mounts and cgroups")
 	}
 	switch args[0] {
+	case "check":
+		return check(ctx, os.Stdout)
 	case "up":
 		return up(ctx, o, os.Stdout)
 	case "status":

@@ -28,9 +28,9 @@ var packages = map[string]string{
 	"nsenter":           "util-linux",
 }
 
-// prepare installs what is missing and looks for the rest that a node needs. What only
-// a node can find out, it says itself.
-func prepare(ctx context.Context, o options, out io.Writer) error {
+// check looks for what the machine must have, and installs the packages that are missing.
+// What only a node can find out, it says itself.
+func check(ctx context.Context, out io.Writer) error {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return err
@@ -38,18 +38,37 @@ func prepare(ctx context.Context, o options, out io.Writer) error {
 	if missing := missingCapabilities(status); len(missing) > 0 {
 		return fmt.Errorf("a node needs the capabilities %s, which root does not have here (in a container: run it privileged)", strings.Join(missing, ", "))
 	}
-	if err := installPackages(ctx, out); err != nil {
-		return err
-	}
-	for _, need := range []struct{ path, what string }{
-		{filepath.Join(o.binaries, "kubelet"), "run `make cluster-up`, which builds it"},
-		{filepath.Join(o.images, "index.json"), "run `make images`"},
+	if err := exist([]need{
 		{"/dev/kmsg", "kubelet reads it (in a container: run it privileged)"},
 		{"/proc/sys/net/ipv6", needIPv6},
-	} {
-		if _, err := os.Stat(need.path); err != nil {
-			return fmt.Errorf("%s is missing: %s", need.path, need.what)
+	}); err != nil {
+		return err
+	}
+	return installPackages(ctx, out)
+}
+
+// need is a file, and what to do or to know when it is missing.
+type need struct{ path, what string }
+
+func exist(needs []need) error {
+	for _, n := range needs {
+		if _, err := os.Stat(n.path); err != nil {
+			return fmt.Errorf("%s is missing: %s", n.path, n.what)
 		}
+	}
+	return nil
+}
+
+// prepare checks the machine, and what was built for it.
+func prepare(ctx context.Context, o options, out io.Writer) error {
+	if err := check(ctx, out); err != nil {
+		return err
+	}
+	if err := exist([]need{
+		{filepath.Join(o.binaries, "kubelet"), "run `make cluster-up`, which builds it"},
+		{filepath.Join(o.images, "index.json"), "run `make images`"},
+	}); err != nil {
+		return err
 	}
 	for _, path := range []string{o.dir, o.binaries, o.images} {
 		if strings.HasPrefix(path, "/run/") || strings.HasPrefix(path, "/proc/") {

@@ -46,11 +46,18 @@ help: ## Show this help.
 .PHONY: demo
 demo: cluster-binaries build ## Walk the whole flow against a real API server; KEEP=1 leaves it running.
 	@CGO_ENABLED=0 $(GO) build -o $(BIN)/demo ./hack/demo
-	@exec $(BIN)/demo -backend=$(or $(BACKEND),embedded) $(if $(KEEP),-keep)
+	@exec $(BIN)/demo -stage=local -backend=$(or $(BACKEND),embedded) $(if $(KEEP),-keep)
 
 .PHONY: demo-postgres
 demo-postgres: ## The same with users in a table and sessions in PostgreSQL.
 	@$(MAKE) demo BACKEND=postgres
+
+.PHONY: demo-cluster
+demo-cluster: ## The same on real nodes: those of KUBECONFIG, else cluster-up starts two, as root.
+	@if [[ -z "$${KUBECONFIG:-}" ]]; then $(MAKE) cluster-up; else hack/cluster/build.sh $(BIN)/k8s kubectl; fi
+	@$(MAKE) images build
+	@CGO_ENABLED=0 $(GO) build -o $(BIN)/demo ./hack/demo
+	@export KUBECONFIG="$${KUBECONFIG:-$(CLUSTER_DIR)/kubeconfig}"; exec $(BIN)/demo -stage=cluster $(if $(KEEP),-keep)
 
 .PHONY: test
 test: cluster-binaries ## Run all tests, with the race detector, against a real API server.
@@ -167,7 +174,7 @@ image-local: ## Build the Dockerfile's image with buildah and no registry, into 
 ##@ A cluster with nodes, on this machine, as root
 
 .PHONY: cluster-up
-cluster-up: $(BIN)/images/index.json cluster-programs ## Start NODES (2) nodes with everything a cluster has, or what is missing of them.
+cluster-up: cluster-check $(BIN)/images/index.json cluster-programs ## Start NODES (2) nodes with everything a cluster has, or what is missing of them.
 	@$(CLUSTER) up $(CLUSTER_FLAGS)
 
 .PHONY: cluster-down
@@ -179,13 +186,19 @@ cluster-status: cluster-program ## Say what runs and what it needs, or that noth
 	@$(CLUSTER) status $(CLUSTER_FLAGS)
 
 .PHONY: e2e
-e2e: images ## Install on the cluster (KUBECONFIG, else cluster-up starts one) and test it as its users would.
+e2e: ## Install on the cluster (KUBECONFIG, else cluster-up starts one) and test it as its users would.
 	@if [[ -z "$${KUBECONFIG:-}" ]]; then $(MAKE) cluster-up; fi
+	@$(MAKE) images
 	@CGO_ENABLED=0 $(GO) test -tags e2e -c -o $(BIN)/e2e ./test/e2e
 	@cd test/e2e && KUBECONFIG="$${KUBECONFIG:-$(CLUSTER_DIR)/kubeconfig}" exec ../../$(BIN)/e2e -test.timeout 30m
 
 CLUSTER = $(BIN)/cluster
 CLUSTER_FLAGS = -dir $(CLUSTER_DIR) -bin $(BIN)/k8s -images $(BIN)/images -nodes $(NODES)
+
+# Before what takes minutes to build.
+.PHONY: cluster-check
+cluster-check: cluster-program
+	@$(CLUSTER) check
 
 .PHONY: cluster-programs
 cluster-programs: cluster-program

@@ -77,7 +77,7 @@ func (e *embedded) apply(ctx context.Context, p *platform) error {
 	if err := createSecret(ctx, p, "shop-users", entries); err != nil {
 		return err
 	}
-	return p.control.Apply(ctx, embeddedManifest, "team")
+	return p.apply(ctx, embeddedManifest)
 }
 
 func (*embedded) remove(ctx context.Context, s *story, id string) error {

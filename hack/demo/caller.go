@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	application "github.com/tokenward/tokenward/hack/demo/shop"
 )
 
 // caller calls the workload as its users do, prints each call as the curl line
@@ -87,8 +89,8 @@ func (c *caller) do(ctx context.Context, k call, want expectation) (answerOf, er
 }
 
 // get reads a page without printing it.
-func (c *caller) get(ctx context.Context, url string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+func (c *caller) get(ctx context.Context, path string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, http.NoBody)
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +183,7 @@ func (a answerOf) loginToken() (string, error) {
 // sawUser expects the application to have seen user and a token of that generation.
 func sawUser(user string, generation int64) func(answerOf) error {
 	return func(a answerOf) error {
-		var got seen
+		var got application.Seen
 		if err := json.Unmarshal(a.body, &got); err != nil {
 			return fmt.Errorf("read the application's answer: %w", err)
 		}
@@ -220,5 +222,8 @@ func shorten(s string) string {
 }
 
 func newCaller(base string, out io.Writer) *caller {
-	return &caller{base: base, out: out, http: &http.Client{Timeout: 30 * time.Second}}
+	// A connection for each request, as with curl: a Service spreads them over its pods.
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.DisableKeepAlives = true
+	return &caller{base: base, out: out, http: &http.Client{Timeout: 30 * time.Second, Transport: transport}}
 }

@@ -152,7 +152,7 @@ func (b *postgres) apply(ctx context.Context, p *platform) error {
 	if err := createSecret(ctx, p, "shop-sessions-db", map[string]string{"url": b.url("tokenward", "tokenward-demo", "tokenward"), "ca.crt": string(b.ca)}); err != nil {
 		return err
 	}
-	return p.control.Apply(ctx, postgresManifest, "team")
+	return p.apply(ctx, postgresManifest)
 }
 
 func (b *postgres) remove(ctx context.Context, s *story, id string) error {

@@ -5,136 +5,128 @@ package main
 
 import (
 	"context"
-	"encoding/json"
+	_ "embed"
 	"fmt"
-	"math"
-	"time"
+	"io"
+	"path/filepath"
+	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
 
 	api "github.com/tokenward/tokenward/api/v1alpha1"
 )
 
-// shop is the name of key and policy.
-var shop = metav1.ObjectMeta{Namespace: "shop", Name: "shop"}
+const operatorNamespace = "tokenward-system"
 
-// patch changes an object and prints the line that does the same.
-func (s *story) patch(ctx context.Context, kind string, object client.Object, patch string) error {
-	return s.change(ctx, fmt.Sprintf("kubectl -n %s patch %s %s --type merge \\\n        -p '%s'", object.GetNamespace(), kind, object.GetName(), patch), object, patch)
+//go:embed manifests/tenant.yaml
+var tenantManifest []byte
+
+// stage is where the story plays. The story does not know which one it is.
+type stage interface {
+	// install has Tokenward run.
+	install(ctx context.Context, issuerFlags []string) (*platform, error)
+	// workload has the annotated application run, for a policy that is ready.
+	workload(ctx context.Context, p *platform) (*workload, error)
+	// hasten has changed settings reach the pods now, and not when it is their time. It is
+	// called again while they have not.
+	hasten(ctx context.Context, again bool) error
+	// leave ends and removes what the stage has made, whatever has become of ctx; when
+	// the story has failed, with what helps to find out why.
+	leave(ctx context.Context, failed bool) error
 }
 
-// change is what a line of kubectl does, and prints it.
-func (s *story) change(ctx context.Context, line string, object client.Object, patch string) error {
-	_, _ = fmt.Fprintln(s.out, "    $ "+line)
-	return s.platform.Patch(ctx, object, client.RawPatch(types.MergePatchType, []byte(patch)))
+// newStage finds a stage by the name that the flag gives.
+func newStage(name string, where paths, say func(string, ...any), out io.Writer) (stage, error) {
+	switch name {
+	case "local":
+		return &local{paths: where, say: say}, nil
+	case "cluster":
+		return newNodes(where, say, out)
+	}
+	return nil, fmt.Errorf("-stage=%s: there is none of that name: use local or cluster", name)
 }
 
-// setOnExpired changes the policy and waits until the sidecar goes by it.
-func (s *story) setOnExpired(ctx context.Context, to api.OnExpired) error {
-	policy := &api.TokenPolicy{ObjectMeta: shop}
-	if err := s.patch(ctx, "tokenpolicy", policy, `{"spec":{"refresh":{"onExpired":"`+string(to)+`"}}}`); err != nil {
+// platform is a control plane with Tokenward running, as a team sees it.
+type platform struct {
+	client.Client
+	// apply does what `kubectl apply` does with a manifest.
+	apply func(ctx context.Context, manifest []byte) error
+	// access are lines for a shell that lead kubectl here.
+	access string
+}
+
+func newClient(config *rest.Config) (client.Client, error) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, api.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, err
+		}
+	}
+	return client.New(config, client.Options{Scheme: scheme})
+}
+
+// workload is the application with the sidecar in front.
+type workload struct {
+	url      string // where clients reach it
+	sidecars []sidecar
+	// lifeline is what must not end while the workload is used.
+	lifeline *process
+}
+
+// sidecar is one of those that url leads to.
+type sidecar struct {
+	url   string // this one and no other
+	admin string
+}
+
+// paths are where things lie.
+type paths struct {
+	root string // of the repository
+	dir  string // of this run
+}
+
+func (p paths) binary(name string) string { return filepath.Join(p.root, "bin", name) }
+func (p paths) log(name string) string    { return filepath.Join(p.dir, name+".log") }
+
+// prepareTenant applies what a team applies before its workload, and waits until it is ready.
+func prepareTenant(ctx context.Context, p *platform, in backend, say func(string, ...any)) error {
+	say("kubectl apply: namespace, SigningKey, TokenPolicy, users, grant")
+	if err := p.apply(ctx, tenantManifest); err != nil {
 		return err
 	}
-	return until(ctx, func(ctx context.Context) error {
-		got, err := s.caller.get(ctx, s.workload.admin+"/readyz")
-		if err != nil {
-			return err
-		}
-		var detail struct {
-			Settings struct {
-				Generation int64 `json:"generation"`
-			} `json:"settings"`
-		}
-		if err := json.Unmarshal(got, &detail); err != nil {
-			return err
-		}
-		if detail.Settings.Generation != policy.Generation {
-			return fmt.Errorf("the sidecar goes by generation %d of the policy, not yet by %d", detail.Settings.Generation, policy.Generation)
-		}
-		return nil
-	})
-}
-
-// waitForKeys waits until the sidecar serves a key set of n keys.
-func (s *story) waitForKeys(ctx context.Context, n int) error {
-	return until(ctx, func(ctx context.Context) error {
-		got, err := s.caller.get(ctx, s.caller.base+"/auth/jwks.json")
-		if err != nil {
-			return err
-		}
-		return keyCount(n)(answerOf{body: got})
-	})
-}
-
-func keyCount(n int) func(answerOf) error {
-	return func(a answerOf) error {
-		var set struct {
-			Keys []json.RawMessage `json:"keys"`
-		}
-		if err := json.Unmarshal(a.body, &set); err != nil {
-			return err
-		}
-		if len(set.Keys) != n {
-			return fmt.Errorf("the key set has %d keys, expected %d", len(set.Keys), n)
-		}
-		return nil
+	if err := in.apply(ctx, p); err != nil {
+		return err
 	}
-}
-
-// waitForExpiry shows how long it still takes until the first tokens have expired.
-func (s *story) waitForExpiry(ctx context.Context) error {
-	for left := time.Until(s.expiresAt); left > 0; left = time.Until(s.expiresAt) {
-		_, _ = fmt.Fprintf(s.out, "    waiting %2.0fs for the token to expire\n", math.Ceil(left.Seconds()))
-		if err := pause(ctx, min(left, 5*time.Second)); err != nil {
-			return err
-		}
+	if err := waitCondition(ctx, p, &api.SigningKey{ObjectMeta: shop}, func(k *api.SigningKey) []metav1.Condition { return k.Status.Conditions }); err != nil {
+		return err
 	}
+	if err := waitCondition(ctx, p, &api.TokenPolicy{ObjectMeta: shop}, func(t *api.TokenPolicy) []metav1.Condition { return t.Status.Conditions }); err != nil {
+		return err
+	}
+	say("SigningKey and TokenPolicy are Ready")
 	return nil
 }
 
-// issuerMemory is for how long the issuer may go by what it has read of a users Secret.
-const issuerMemory = 1500 * time.Millisecond
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
+// showSidecar shows what the webhook has put in front of the application.
+func showSidecar(pod *corev1.Pod, say func(string, ...any)) (corev1.Container, error) {
+	if len(pod.Spec.InitContainers) == 0 {
+		return corev1.Container{}, fmt.Errorf("pod %s was admitted without the sidecar", pod.Name)
 	}
+	c := pod.Spec.InitContainers[0]
+	text, err := yaml.Marshal(map[string]any{"name": c.Name, "args": c.Args, "ports": c.Ports, "restartPolicy": c.RestartPolicy})
+	if err != nil {
+		return c, err
+	}
+	say("the API server admitted it with this container in front:\n%s", indent(text))
+	return c, nil
 }
 
-// leaveUp prints how to go on and waits for Ctrl-C.
-func (s *story) leaveUp(ctx context.Context) error {
-	kubeconfig, err := s.platform.adminKubeconfig()
-	if err != nil {
-		return err
-	}
-	_, _ = fmt.Fprintf(s.out, `
-Everything stays up until Ctrl-C. Go on with:
-
-    export KUBECONFIG=%s
-    kubectl -n shop get signingkeys,tokenpolicies,pods
-
-    TOKEN=$(curl -s %[2]s/auth/token -H 'Content-Type: application/json' \
-        -d '%[3]s' \
-        | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
-    curl -i %[2]s/orders -H "Authorization: Bearer $TOKEN"
-    # Half a minute later the same line brings a new token in the header Authorization.
-    sleep 31; curl -i %[2]s/orders -H "Authorization: Bearer $TOKEN"
-    curl -i -X POST %[2]s/auth/logout -H "Authorization: Bearer $TOKEN"
-    curl -s %[2]s/auth/jwks.json
-    curl -s %[4]s/metrics
-    # The sessions, which are the refresh tokens that never leave the server:
-    %[5]s
-
-`, kubeconfig, s.caller.base, alice.credentials(), s.workload.admin, s.backend.hint())
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-s.workload.sidecar.ended:
-		return s.workload.sidecar.wait()
-	}
+func indent(text []byte) string {
+	return "    " + strings.ReplaceAll(strings.TrimSpace(string(text)), "\n", "\n    ")
 }

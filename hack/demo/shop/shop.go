@@ -1,43 +1,33 @@
 // Copyright The Tokenward Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+// Package shop is the application of the demo. It knows nothing of Tokenward and checks
+// nothing: it answers what reached it.
+package shop
 
 import (
-	"context"
 	"encoding/base64"
 	"encoding/json"
-	"net"
 	"net/http"
+	"os"
 	"strings"
-	"time"
 )
 
-// seen is what the application answers: what reached it. It knows nothing of
-// Tokenward and checks nothing.
-type seen struct {
+// Seen is what the application answers.
+type Seen struct {
 	Path string `json:"path"`
 	// User is the header X-User-Id.
 	User string `json:"user,omitempty"`
 	// Generation is the claim "gen" of the token in Authorization: it tells one
 	// token of a session from the next without printing tokens.
 	Generation *int64 `json:"tokenGeneration,omitempty"`
+	// Pod is the one that answers, where there are pods.
+	Pod string `json:"pod,omitempty"`
 }
 
-// startApp serves the application on addr until ctx ends.
-func startApp(ctx context.Context, addr string) error {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
-	if err != nil {
-		return err
-	}
-	server := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(answer)}
-	go func() { _ = server.Serve(listener) }()
-	context.AfterFunc(ctx, func() { _ = server.Close() })
-	return nil
-}
-
-func answer(w http.ResponseWriter, r *http.Request) {
-	reply := seen{Path: r.URL.Path, User: r.Header.Get("X-User-Id")}
+// Answer is the [http.HandlerFunc] of every path.
+func Answer(w http.ResponseWriter, r *http.Request) {
+	reply := Seen{Path: r.URL.Path, User: r.Header.Get("X-User-Id"), Pod: os.Getenv("POD_NAME")}
 	if raw, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
 		reply.Generation = generationOf(raw)
 	}

@@ -24,6 +24,8 @@ import (
 
 // options are the flags.
 type options struct {
+	// leave says to tell the sidecar of this pod that the pod ends, and to do nothing else.
+	leave               bool
 	listen, adminListen string
 	upstream            string
 	settingsDir         string
@@ -40,7 +42,11 @@ func main() {
 	if err == nil {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
-		err = run(ctx, o, log)
+		if o.leave {
+			err = tellToLeave(ctx, o.adminListen)
+		} else {
+			err = run(ctx, o, log)
+		}
 	}
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		log.Error("the sidecar ends", "error", err)
@@ -58,6 +64,7 @@ func parseFlags(args []string, usage io.Writer) (options, error) {
 	flags.StringVar(&o.upstream, "upstream", "", "`address` of the application, for example 127.0.0.1:8080")
 	flags.StringVar(&o.settingsDir, "settings-dir", "/etc/tokenward", "`directory` with settings.json, a mounted ConfigMap")
 	flags.StringVar(&o.identityFile, "identity-token-file", "/var/run/secrets/kubernetes.io/serviceaccount/token", "`file` with the service account token for the issuer")
+	flags.BoolVar(&o.leave, "leave", false, "tell the sidecar at --admin-listen that its pod ends, and end")
 	flags.DurationVar(&o.drainTimeout, "drain-timeout", 25*time.Second, "how long requests in flight may go on after SIGTERM")
 	flags.Func("probes", "`list` of the application's probes, as the webhook writes it", func(value string) (err error) {
 		o.probes, err = probe.Parse(value)
@@ -68,6 +75,9 @@ func parseFlags(args []string, usage io.Writer) (options, error) {
 	}
 	if flags.NArg() > 0 {
 		return o, fmt.Errorf("argument %q is not expected: use flags only", flags.Arg(0))
+	}
+	if o.leave {
+		return o, nil
 	}
 	host, port, err := net.SplitHostPort(o.upstream)
 	if err != nil || host == "" || port == "" {

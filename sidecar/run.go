@@ -43,6 +43,7 @@ type sidecar struct {
 	admin    *admin.Handler
 	proxy    *proxy.Proxy
 	refresh  *issuerclient.Refresher
+	clients  *connections
 }
 
 func assemble(o options, log *slog.Logger) *sidecar {
@@ -53,7 +54,7 @@ func assemble(o options, log *slog.Logger) *sidecar {
 		Dir: o.settingsDir, Sessions: revoked, MemoryBytes: memoryBytes, Metrics: m, Log: log, Now: time.Now,
 	})
 	client := &issuerclient.Client{Settings: loader.Settings, IdentityFile: o.identityFile, Metrics: m, Now: time.Now}
-	s := &sidecar{loader: loader, refresh: &issuerclient.Refresher{Client: client}}
+	s := &sidecar{loader: loader, refresh: &issuerclient.Refresher{Client: client}, clients: newConnections()}
 	s.follower = &revocation.Follower{Set: revoked, Open: client.Revocations, Now: time.Now, Report: func(err error) {
 		if err == nil {
 			log.Info("revocations arrive again")
@@ -65,6 +66,7 @@ func assemble(o options, log *slog.Logger) *sidecar {
 		Policies: loader, Issuer: client, Refresher: s.refresh,
 		Keys:        &issuerclient.KeyFinder{Fetch: client.Keys, Offer: loader.Offer, Now: time.Now},
 		Revocations: revoked, Streams: streams, Metrics: m, Log: log, Now: time.Now, Upstream: o.upstream,
+		Leaving: s.clients.leaving.Load,
 	})
 	s.admin = &admin.Handler{
 		Settings: loader, Revocations: s.follower, Metrics: m, Probes: probes.New(o.probes, o.upstream),
@@ -99,9 +101,15 @@ func serve(ctx context.Context, o options, log *slog.Logger, public, private net
 	var background sync.WaitGroup
 	background.Go(func() { s.loader.Run(work) })
 	background.Go(func() { s.follower.Run(work) })
+	s.admin.Leave = sync.OnceFunc(func() {
+		log.Info("the pod ends: clients are told to connect elsewhere")
+		s.clients.leaving.Store(true)
+		go s.clients.closeWhenQuiet(work)
+	})
 
 	var inFlight sync.WaitGroup
 	front := newServer(work, s.proxy, &inFlight, log)
+	front.ConnState = s.clients.note
 	back := &http.Server{
 		Handler: s.admin.Routes(), ReadTimeout: adminTimeout, WriteTimeout: adminTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),

@@ -2,8 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package admin serves the sidecar's own port: /healthz for the kubelet's liveness
-// probe, /readyz with a reason, /metrics, and under Redirect capture the application's
-// probes, which package probes runs. It decides nothing.
+// probe, /readyz with a reason, /metrics, under Redirect capture the application's
+// probes, which package probes runs, and for callers inside the pod the word that the
+// pod ends. It decides nothing.
 //
 // A lost issuer does not make a pod unready: valid tokens still pass, and taking all
 // pods of a workload out of service would turn a small outage into a large one. The
@@ -14,6 +15,7 @@ package admin
 import (
 	"encoding/json"
 	"net/http"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -40,6 +42,9 @@ type Revocations interface {
 // starting, so it is short.
 const firstSync = 5 * time.Second
 
+// LeavePath is where a caller in the pod says that the pod ends.
+const LeavePath = "/leave"
+
 // Handler is the admin port. Set Draining when the process begins to end.
 type Handler struct {
 	Settings    Settings
@@ -51,6 +56,9 @@ type Handler struct {
 	// Started is when the process began.
 	Started  time.Time
 	Draining atomic.Bool
+	// Leave is called when the pod begins to end, perhaps more than once. The pod stays
+	// ready: what else takes it out of its Services is not for us to say.
+	Leave func()
 }
 
 // Routes serves the endpoints.
@@ -61,11 +69,23 @@ func (h *Handler) Routes() http.Handler {
 	})
 	mux.HandleFunc("GET /readyz", h.ready)
 	mux.Handle("GET "+probe.PathPrefix, h.Probes)
+	mux.HandleFunc("POST "+LeavePath, h.leave)
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", metrics.ContentType)
 		_ = h.Metrics.Write(w) // the scraper has gone
 	})
 	return mux
+}
+
+// leave is for the pod itself: others could make clients connect anew all the time.
+func (h *Handler) leave(w http.ResponseWriter, r *http.Request) {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || !from.Addr().Unmap().IsLoopback() {
+		http.Error(w, "for callers inside the pod only", http.StatusForbidden)
+		return
+	}
+	h.Leave()
+	w.WriteHeader(http.StatusNoContent)
 }
 
 // Readiness is the body of /readyz.

@@ -4,6 +4,8 @@
 package admin_test
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -48,5 +50,25 @@ func TestAProcessThatHasJustStartedWaitsForTheRevocations(t *testing.T) {
 				t.Errorf("readiness %+v", got)
 			}
 		})
+	}
+}
+
+func TestOnlyThePodItselfSaysThatItEnds(t *testing.T) {
+	for from, want := range map[string]int{
+		"127.0.0.1:1":          http.StatusNoContent,
+		"[::1]:1":              http.StatusNoContent,
+		"[::ffff:127.0.0.1]:1": http.StatusNoContent,
+		"10.244.1.7:1":         http.StatusForbidden,
+		"[fd00::7]:1":          http.StatusForbidden,
+		"":                     http.StatusForbidden,
+	} {
+		left := 0
+		h := &admin.Handler{Probes: http.NotFoundHandler(), Leave: func() { left++ }}
+		request, answer := httptest.NewRequest(http.MethodPost, admin.LeavePath, nil), httptest.NewRecorder()
+		request.RemoteAddr = from
+		h.Routes().ServeHTTP(answer, request)
+		if answer.Code != want || (left == 1) != (want == http.StatusNoContent) {
+			t.Errorf("from %q: status %d and %d calls, want %d", from, answer.Code, left, want)
+		}
 	}
 }

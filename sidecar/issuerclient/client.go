@@ -78,6 +78,7 @@ type Client struct {
 	mu        sync.Mutex
 	service   settings.IssuerService
 	transport *http.Transport
+	outage    outage
 }
 
 // Login relays a client's own body. clientAddress is an IP, for limits only.
@@ -156,6 +157,9 @@ func (c *Client) call(ctx context.Context, call protocol.Call, timeout time.Dura
 	defer cancel()
 	began := c.Now()
 	answer, err := c.exchange(ctx, call, method, body, header)
+	for pause := firstPause; c.mayTryAgain(call, err) && sleep(ctx, pause); pause = min(2*pause, lastPause) {
+		answer, err = c.exchange(ctx, call, method, body, header)
+	}
 	c.Metrics.IssuerCall(string(call), resultOf(err), c.Now().Sub(began))
 	return answer, err
 }
@@ -171,7 +175,7 @@ func (c *Client) exchange(ctx context.Context, call protocol.Call, method string
 	}
 	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
 	if err != nil {
-		return nil, fmt.Errorf("%w: read its answer: %w", ErrUnavailable, err)
+		return nil, &lostError{fmt.Errorf("read its answer: %w", err)}
 	}
 	if len(answer) > maxAnswer {
 		return nil, fmt.Errorf("%w: its answer is too large", ErrUnavailable)
@@ -207,7 +211,7 @@ func (c *Client) do(ctx context.Context, call protocol.Call, method, since strin
 	// RoundTrip follows no redirect and keeps no cookie. Its errors name the address.
 	res, err := transport.RoundTrip(req)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return nil, &lostError{err}
 	}
 	return res, nil
 }
@@ -246,7 +250,8 @@ func (c *Client) reach(service settings.IssuerService) (*http.Transport, error) 
 	}
 	c.service = service
 	c.transport = &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		// Short, because a connection to an issuer that has gone is tried again with another.
+		DialContext:         (&net.Dialer{Timeout: time.Second, KeepAlive: 15 * time.Second}).DialContext,
 		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13},
 		TLSHandshakeTimeout: 3 * time.Second,
 		ForceAttemptHTTP2:   true,

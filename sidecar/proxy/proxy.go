@@ -62,6 +62,8 @@ type Options struct {
 	Now         func() time.Time
 	// Upstream is the application's address, host:port.
 	Upstream string
+	// Leaving says that the pod ends: clients shall use another connection next time.
+	Leaving func() bool
 }
 
 // Proxy is the handler in front of the application.

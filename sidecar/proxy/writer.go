@@ -39,8 +39,8 @@ func (w *responseWriter) WriteHeader(status int) {
 	} else {
 		w.began = true
 		w.boundBody()
-		if w.exchange.upgrade {
-			w.Header().Set("Connection", "close")
+		if (w.exchange.upgrade || w.exchange.Leaving()) && status != http.StatusSwitchingProtocols {
+			w.Header().Set("Connection", "close") // over HTTP/2 the server makes a GOAWAY of it
 		}
 	}
 	w.ResponseWriter.WriteHeader(status)

@@ -37,6 +37,8 @@ type Database struct {
 	migrated  atomic.Bool
 	migrating flight.Group[struct{}, struct{}]
 	listener  listener
+	// losses is how often the connections were given up together.
+	losses atomic.Int64
 
 	ctx   context.Context //nolint:containedctx // the life of the database's own goroutines
 	stop  context.CancelFunc
@@ -159,6 +161,7 @@ func (d *Database) again(ctx context.Context, attempt func(context.Context) erro
 }
 
 func (d *Database) once(ctx context.Context, work func(context.Context, *pgx.Conn) error) error {
+	losses := d.losses.Load()
 	conn, err := d.pool.Acquire(ctx)
 	if err != nil {
 		return d.orBusy(err)
@@ -167,6 +170,12 @@ func (d *Database) once(ctx context.Context, work func(context.Context, *pgx.Con
 	err = work(ctx, conn.Conn())
 	if err != nil && newConnectionNeeded(err) {
 		_ = conn.Conn().Close(ctx) // the pool makes another one
+	}
+	if err != nil && ctx.Err() == nil && conn.Conn().IsClosed() && d.losses.CompareAndSwap(losses, losses+1) {
+		// What has cut this one, such as a restart of the server, has probably cut those that
+		// wait beside it, too: a call that met one of them after the other would run out of tries.
+		// However many calls find that out, they give up what was there at that time once.
+		d.pool.Reset()
 	}
 	if err != nil && schemaGone(err) {
 		d.migrated.Store(false)

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/tokenward/tokenward/internal/attempts"
 	"github.com/tokenward/tokenward/internal/session"
 	"github.com/tokenward/tokenward/internal/session/storetest"
@@ -243,4 +245,55 @@ func TestKindOfWhatTheStoreDoesNotSay(t *testing.T) {
 			t.Errorf("%v: %q, want %q", test.err, got, test.want)
 		}
 	}
+}
+
+// A pool that was busy a moment ago does not look at its connections before it hands
+// them out.
+func TestOneCallSurvivesThatAllConnectionsAreCut(t *testing.T) {
+	server := testservers.Postgres(t)
+	name := server.Database(t)
+	d := open(t, testConfig(server, name))
+	if err := d.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	cut, returned := make(chan struct{}), make(chan struct{})
+	var held, others sync.WaitGroup
+	use := func(then func(*pgx.Conn) error) error {
+		first := true
+		return d.do(t.Context(), func(_ context.Context, conn *pgx.Conn) error {
+			if first {
+				first = false
+				held.Done()
+				<-cut
+			}
+			return then(conn)
+		})
+	}
+	held.Add(defaultMaxConns)
+	for range defaultMaxConns - 1 { // They give their connections back and know nothing of the cut.
+		others.Go(func() {
+			if err := use(func(*pgx.Conn) error { return nil }); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	outcome := make(chan error, 1)
+	go func() {
+		outcome <- use(func(conn *pgx.Conn) error {
+			<-returned
+			return conn.Ping(t.Context())
+		})
+	}()
+	held.Wait()
+	server.Exec(t, "postgres", "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '"+name+"'")
+	close(cut)
+	others.Wait()
+	close(returned)
+	if err := <-outcome; err != nil {
+		t.Errorf("the call that met them: %v", err)
+	}
+	if losses := d.losses.Load(); losses != 1 {
+		t.Errorf("the connections were given up %d times", losses)
+	}
+	eventually(t, "the dead ones are closed", func() bool { return d.Stats().Connections == 1 })
 }

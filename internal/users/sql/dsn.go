@@ -110,9 +110,6 @@ func parsePostgresURL(rest string) (postgresDSN, error) {
 		if noName != nil || noValue != nil {
 			return nil, malformed
 		}
-		if name == "ssl" && value == "true" {
-			name, value = "sslmode", "require"
-		}
 		d.set(name, value)
 	}
 	return d, nil
@@ -216,8 +213,14 @@ func (d postgresDSN) check() error {
 			return errors.New("dsn: has a port that is not a number from 1 to 65535" + escapeThem)
 		}
 	}
+	switch d["sslmode"] {
+	case "", "verify-full", "disable":
+	case "allow", "prefer", "require", "verify-ca":
+		return fmt.Errorf("dsn: sslmode=%s does not verify the server: write sslmode=verify-full and put its CA into the key ca.crt of the Secret, or sslmode=disable to do without TLS", d["sslmode"])
+	default:
+		return errors.New("dsn: sslmode must be verify-full or disable, or not be there, which means verify-full")
+	}
 	for name, values := range map[string][]string{
-		"sslmode":              {"", "disable", "allow", "prefer", "require", "verify-ca", "verify-full"},
 		"channel_binding":      {"", "disable", "prefer", "require"},
 		"target_session_attrs": {"", "any", "read-write", "read-only", "primary", "standby", "prefer-standby"},
 	} {

@@ -42,7 +42,7 @@ func mysqlConnector(o Options, dial dialer) (driver.Connector, error) {
 	if err != nil {
 		return nil, errors.New("dsn: is not one that the MySQL driver takes: " + mysqlForm)
 	}
-	return connector, nil
+	return mysqlConnections{connector}, nil
 }
 
 // cutMySQLParameters takes the parameters off, where the driver would look for them:

@@ -16,14 +16,13 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgproto3"
-	"github.com/jackc/pgx/v5/stdlib"
 )
 
 // cancelPatience is how long a PostgreSQL server gets to end a query that has timed
 // out before its connection is cut.
 const cancelPatience = 500 * time.Millisecond
 
-func postgresConnector(o Options, dial dialer) (driver.Connector, error) {
+func postgresConnector(o Options, dial dialer, lost *losses) (driver.Connector, error) {
 	config, err := postgresConfig(o)
 	if err != nil {
 		return nil, err
@@ -37,7 +36,7 @@ func postgresConnector(o Options, dial dialer) (driver.Connector, error) {
 	config.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: cancelPatience}
 	}
-	return stdlib.GetConnector(*config), nil
+	return newPostgresConnections(config, lost), nil
 }
 
 // postgresConfig is made of the DSN and nothing else: not of the environment and the
@@ -46,6 +45,9 @@ func postgresConfig(o Options) (*pgx.ConnConfig, error) {
 	dsn, err := parsePostgresDSN(strings.TrimSpace(o.DSN.Reveal()))
 	if err != nil {
 		return nil, err
+	}
+	if dsn["target_session_attrs"] == "read-write" {
+		dsn["target_session_attrs"] = "primary" // by the other word no session is found that only reads
 	}
 	config, err := pgx.ParseConfig(dsn.text())
 	if err != nil { // which quotes the DSN
@@ -62,8 +64,8 @@ func postgresConfig(o Options) (*pgx.ConnConfig, error) {
 	return config, securePostgres(&config.Config, o)
 }
 
-// securePostgres makes verify-full of every sslmode but disable: the modes between
-// them can be talked out of TLS, or do not look at the certificate.
+// securePostgres verifies the server unless there is to be no TLS. The DSN has no other
+// mode: those between can be talked out of TLS, or do not look at the certificate.
 func securePostgres(config *pgconn.Config, o Options) error {
 	roots, err := o.roots()
 	if err != nil {

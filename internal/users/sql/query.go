@@ -26,6 +26,7 @@ type query struct {
 	db *databasesql.DB
 	// cuts counts the connections that were ended because too much came.
 	cuts *atomic.Int64
+	lost *losses
 	// name in the policy: authenticate or lookup.
 	name string
 	text string
@@ -62,7 +63,7 @@ func (q *query) run(ctx context.Context, arguments []any) (one, error) {
 		if err != nil {
 			return one{}, err
 		}
-		cuts := q.cuts.Load()
+		cuts, lost := q.cuts.Load(), q.lost.count.Load()
 		found, err := q.read(ctx, prepared, arguments)
 		var long *pgproto3.ExceededMaxBodyLenErr
 		switch {
@@ -76,6 +77,11 @@ func (q *query) run(ctx context.Context, arguments []any) (one, error) {
 			// Drivers do not pass the connection's own error on. With luck it was another query's,
 			// which is as much to be mended.
 			return one{}, mistake(users.FaultAnswer, "%s.query: the database sends more than %d bytes for it: select fewer columns, and one row", q.name, maxExchange)
+		case isLost(ctx, err):
+			q.lost.after(lost)
+			if again {
+				return one{}, explain(err, q.name, false)
+			}
 		default:
 			return one{}, explain(err, q.name, false)
 		}

@@ -73,11 +73,11 @@ func New(options Options) (*Source, error) {
 		return nil, err
 	}
 	var connector driver.Connector
-	cuts := &atomic.Int64{}
+	cuts, lost := &atomic.Int64{}, &losses{}
 	dial := outbound.Capped(o.Dial, maxExchange, func() { cuts.Add(1) })
 	switch o.Driver {
 	case Postgres:
-		connector, err = postgresConnector(o, dial)
+		connector, err = postgresConnector(o, dial, lost)
 	case MySQL:
 		connector, err = mysqlConnector(o, dial)
 	default:
@@ -94,8 +94,8 @@ func New(options Options) (*Source, error) {
 	s := &Source{
 		db: db, hasher: o.Hasher, fields: o.fields(), parameters: slices.Clone(o.Authenticate.Parameters),
 		numeric: o.Driver == MySQL, timeout: o.QueryTimeout, now: o.Now,
-		authenticate:   &query{db: db, cuts: cuts, name: "authenticate", text: o.Authenticate.Query, parameters: len(o.Authenticate.Parameters), hint: placeholderHint(o.Driver, o.Authenticate.Query)},
-		lookup:         &query{db: db, cuts: cuts, name: "lookup", text: o.Lookup.Query, parameters: 1, hint: placeholderHint(o.Driver, o.Lookup.Query)},
+		authenticate:   &query{db: db, cuts: cuts, lost: lost, name: "authenticate", text: o.Authenticate.Query, parameters: len(o.Authenticate.Parameters), hint: placeholderHint(o.Driver, o.Authenticate.Query)},
+		lookup:         &query{db: db, cuts: cuts, lost: lost, name: "lookup", text: o.Lookup.Query, parameters: 1, hint: placeholderHint(o.Driver, o.Lookup.Query)},
 		authenticating: layout{subject: o.Subject},
 		lookingUp:      layout{subject: o.Subject},
 	}

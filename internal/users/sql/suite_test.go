@@ -34,6 +34,7 @@ func suite(t *testing.T, s *server) {
 		"two rows let nobody in":                      testTwoRows,
 		"mistakes in queries are told":                testMistakes,
 		"a query that writes":                         testWrites,
+		"no query writes":                             testWritesNothing,
 		"placeholders of the other":                   testPlaceholdersOfTheOther,
 		"a right that is missing":                     testMissingRight,
 		"a lookup of something else is a mistake":     testLookupOfSomethingElse,
@@ -47,7 +48,10 @@ func suite(t *testing.T, s *server) {
 	} {
 		t.Run(name, func(t *testing.T) { test(t, s) })
 	}
-	t.Run("restarts under load", func(t *testing.T) { testRestart(t, s) }) // last: it disturbs all others
+	t.Run("restarts", func(t *testing.T) { // last: they disturb all others
+		testAllConnectionsCut(t, s)
+		testRestart(t, s)
+	})
 }
 
 func testPhone(t *testing.T, s *server) {

@@ -1,0 +1,84 @@
+// Copyright The Tokenward Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package issuerclient
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/tokenward/tokenward/internal/protocol"
+)
+
+const (
+	// tryFor is for how long after the first call that was lost others are tried again:
+	// longer than nodes lead connections to an issuer that has died. In a longer outage
+	// clients are told at once.
+	tryFor = 3 * time.Second
+	// calm is after how long without a lost call the next one is a new outage.
+	calm = 10 * time.Second
+	// firstPause and lastPause bound the waiting between attempts.
+	firstPause = 50 * time.Millisecond
+	lastPause  = 400 * time.Millisecond
+)
+
+// lostError is a call without an answer: the issuer was not reached, or it died with the
+// call at hand.
+type lostError struct{ cause error }
+
+// Error says what happened.
+func (e *lostError) Error() string { return fmt.Sprintf("%v: %v", ErrUnavailable, e.cause) }
+
+// Unwrap is for [errors.Is].
+func (e *lostError) Unwrap() []error { return []error{ErrUnavailable, e.cause} }
+
+// outage is a time in which calls are lost.
+type outage struct{ since, last time.Time }
+
+// mayTryAgain says whether a call that ended with err is to be made once more, at another
+// issuer perhaps. A request of a client must not fail because one of several issuers has.
+//
+// A refresh and a look at the keys may be made twice, whatever became of the first: the
+// store makes one rotation of it (design section 4). A login would count its attempt
+// twice, and a second logout finds no session: these are made again only if no issuer
+// has seen them.
+func (c *Client) mayTryAgain(call protocol.Call, err error) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, lost := errors.AsType[*lostError](err); !lost {
+		c.outage = outage{}
+		return false
+	}
+	now := c.Now()
+	if now.Sub(c.outage.last) > calm {
+		c.outage.since = now
+	}
+	c.outage.last = now
+	if _, foreign := errors.AsType[*tls.CertificateVerificationError](err); foreign {
+		return false // it is there, and not ours
+	}
+	repeatable := call == protocol.CallRefresh || call == protocol.CallKeys
+	return (repeatable || neverSent(err)) && now.Sub(c.outage.since) < tryFor
+}
+
+// neverSent says that there was no connection to send a call over.
+func neverSent(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "dial"
+}
+
+// sleep waits, and says whether ctx leaves time for another attempt.
+func sleep(ctx context.Context, pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}

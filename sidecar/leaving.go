@@ -1,0 +1,102 @@
+// Copyright The Tokenward Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tokenward/tokenward/sidecar/admin"
+)
+
+const (
+	// quiet is how long a connection that carries no request stays open once the pod
+	// ends. A client that calls more often hears of it with its next answer instead.
+	quiet = 2 * time.Second
+	// leaveTimeout bounds the command that the kubelet runs.
+	leaveTimeout = 5 * time.Second
+)
+
+// connections has clients go elsewhere before the application ends. The kubelet ends a
+// sidecar after the application, so that SIGTERM comes too late for that: who has a
+// connection would meet a sidecar without an application. See ADR 0022.
+//
+//	leaving ──▶ each answer says "Connection: close" (HTTP/2: GOAWAY),
+//	            a connection without requests is closed
+//
+// New connections are taken as before: nodes lead some here until they know better.
+type connections struct {
+	leaving atomic.Bool
+	mu      sync.Mutex
+	idle    map[net.Conn]time.Time
+}
+
+func newConnections() *connections { return &connections{idle: map[net.Conn]time.Time{}} }
+
+// note is for [http.Server.ConnState].
+func (c *connections) note(conn net.Conn, state http.ConnState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if state == http.StateIdle {
+		c.idle[conn] = time.Now()
+		return
+	}
+	delete(c.idle, conn)
+}
+
+// closeWhenQuiet goes on until ctx ends.
+func (c *connections) closeWhenQuiet(ctx context.Context) {
+	ticker := time.NewTicker(quiet / 4)
+	defer ticker.Stop()
+	for {
+		c.closeQuiet(time.Now())
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (c *connections) closeQuiet(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for conn, since := range c.idle {
+		if now.Sub(since) >= quiet {
+			_ = conn.Close() // how it ends does not matter: nothing is under way on it
+			delete(c.idle, conn)
+		}
+	}
+}
+
+// tellToLeave is what the kubelet runs in the container when the pod begins to end: it
+// tells the process that serves.
+func tellToLeave(ctx context.Context, adminListen string) error {
+	_, port, err := net.SplitHostPort(adminListen)
+	if err != nil {
+		return fmt.Errorf("--admin-listen is %q: %w", adminListen, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+net.JoinHostPort("127.0.0.1", port)+admin.LeavePath, nil)
+	if err != nil {
+		return err
+	}
+	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
+	if err != nil {
+		return err
+	}
+	if err := response.Body.Close(); err != nil {
+		return err
+	}
+	if response.StatusCode != http.StatusNoContent {
+		return fmt.Errorf("the sidecar answered with status %d", response.StatusCode)
+	}
+	return nil
+}

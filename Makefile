@@ -88,6 +88,7 @@ bench-sessions: cluster-binaries ## Measure what is promised of sessions; ROUNDS
 .PHONY: lint
 lint: $(BIN)/golangci-lint ## Lint everything, the API types by Kubernetes conventions too.
 	@$(BIN)/golangci-lint run $(PACKAGES)
+	@$(BIN)/golangci-lint run --build-tags e2e ./test/e2e
 	@$(BIN)/golangci-lint fmt --diff
 
 .PHONY: fmt
@@ -197,7 +198,7 @@ CLUSTER_FLAGS = -dir $(CLUSTER_DIR) -bin $(BIN)/k8s -images $(BIN)/images -nodes
 
 # Before what takes minutes to build.
 .PHONY: cluster-check
-cluster-check: cluster-program
+cluster-check: cluster-program ## Say what this machine lacks for nodes, and install the packages.
 	@$(CLUSTER) check
 
 .PHONY: cluster-programs

@@ -30,6 +30,11 @@ type caller struct {
 }
 
 func startCaller(ctx context.Context, kube kubernetes.Interface) (*caller, error) {
+	return startCallerAwayFrom(ctx, kube, "")
+}
+
+// startCallerAwayFrom starts one on any node but that one.
+func startCallerAwayFrom(ctx context.Context, kube kubernetes.Interface, node string) (*caller, error) {
 	namespace, err := kube.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-caller-"}}, metav1.CreateOptions{})
 	if err != nil {
 		return nil, err
@@ -43,21 +48,38 @@ func startCaller(ctx context.Context, kube kubernetes.Interface) (*caller, error
 			Args:  []string{"call"},
 		}}},
 	}
+	if node != "" {
+		pod.Spec.Affinity = awayFrom(node)
+	}
 	err = until(ctx, func(ctx context.Context) error { // the ServiceAccount of a new namespace comes a moment later
 		_, err := kube.CoreV1().Pods(c.namespace).Create(ctx, pod, metav1.CreateOptions{})
 		return err
 	})
 	if err == nil {
-		err = until(ctx, func(ctx context.Context) error {
-			_, err := kube.CoreV1().RESTClient().Get().Namespace(c.namespace).Resource("pods").Name("caller:8080").SubResource("proxy").Suffix("healthz").DoRaw(ctx)
-			return err
-		})
+		err = c.answers(ctx)
 	}
 	if err != nil {
 		c.remove(ctx)
 		return nil, fmt.Errorf("start the pod that calls: %w", err)
 	}
 	return c, nil
+}
+
+// awayFrom keeps a pod from a node.
+func awayFrom(node string) *corev1.Affinity {
+	return &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
+		NodeSelectorTerms: []corev1.NodeSelectorTerm{{
+			MatchExpressions: []corev1.NodeSelectorRequirement{{Key: corev1.LabelHostname, Operator: corev1.NodeSelectorOpNotIn, Values: []string{node}}},
+		}},
+	}}}
+}
+
+// answers waits until the caller does.
+func (c *caller) answers(ctx context.Context) error {
+	return until(ctx, func(ctx context.Context) error {
+		_, err := c.kube.CoreV1().RESTClient().Get().Namespace(c.namespace).Resource("pods").Name("caller:8080").SubResource("proxy").Suffix("healthz").DoRaw(ctx)
+		return err
+	})
 }
 
 func (c *caller) remove(ctx context.Context) {

@@ -55,6 +55,7 @@ func run(m *testing.M) int {
 		_, _ = fmt.Fprintf(os.Stderr, "e2e: %v\n", err)
 		return 1
 	}
+	defer world.caller.remove(ctx)
 	code := stages(m)
 	world.figures.writeTo(os.Stdout)
 	return code
@@ -66,7 +67,7 @@ const lastTest = "^TestUninstall$"
 // stages runs all tests and then the last one. Parallel tests end after all others of
 // their run, so the order in the source would not do.
 func stages(m *testing.M) int {
-	ctx := context.Background()
+	flag.Parse()
 	wanted, skipped := flag.Lookup("test.run").Value.String(), flag.Lookup("test.skip").Value.String()
 	set := func(name, pattern string) {
 		if err := flag.Set(name, pattern); err != nil {
@@ -77,7 +78,6 @@ func stages(m *testing.M) int {
 		set("test.skip", lastTest)
 	}
 	code := m.Run()
-	world.caller.remove(ctx)
 	if code != 0 || skipped != "" {
 		return code // what failed is left as it is, to be looked at
 	}
@@ -107,12 +107,15 @@ func setUp(ctx context.Context) error {
 	return err
 }
 
-func kubeconfig() (*rest.Config, error) {
-	path := os.Getenv("KUBECONFIG")
-	if path == "" {
-		path = ownCluster
+func kubeconfigPath() string {
+	if path := os.Getenv("KUBECONFIG"); path != "" {
+		return path
 	}
-	config, err := clientcmd.BuildConfigFromFlags("", path)
+	return ownCluster
+}
+
+func kubeconfig() (*rest.Config, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfigPath())
 	if err != nil {
 		return nil, fmt.Errorf("%w: run `make cluster-up`, or set KUBECONFIG", err)
 	}
@@ -213,7 +216,7 @@ func newNamespace(t *testing.T) string {
 		if t.Failed() {
 			t.Log(describe(ctx, made.Name))
 		}
-		if err := namespaces.Delete(ctx, made.Name, metav1.DeleteOptions{}); err != nil {
+		if err := namespaces.Delete(ctx, made.Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
 			t.Errorf("delete namespace %s: %v", made.Name, err)
 		}
 	})

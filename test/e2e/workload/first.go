@@ -33,7 +33,7 @@ func (c *caller) first(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var attempts []attempt
-	ticker := time.NewTicker(5 * time.Millisecond) // leaves the processor to the pod that is starting
+	ticker := time.NewTicker(20 * time.Millisecond) // leaves the processor to the pod that is starting
 	defer ticker.Stop()
 	for answers > 0 {
 		select {

@@ -98,7 +98,7 @@ var withValue = map[string]string{"-n": "namespace", "--namespace": "namespace",
 var flagsOf = map[string][]string{
 	"create": {"from-literal", "from-file", "verb", "resource", "resource-name", "role", "serviceaccount"}, "apply": {"server-side", "filename", "kustomize"},
 	"get": {"output", "all-namespaces", "selector"}, "describe": nil, "annotate": {"overwrite"}, "patch": {"type", "patch"},
-	"delete": {"all", "all-namespaces", "filename", "selector"}, "rollout": nil, "wait": {"for", "timeout"},
+	"delete": {"all", "all-namespaces", "filename", "ignore-not-found", "selector"}, "rollout": nil, "wait": {"for", "timeout"},
 }
 
 func takeApart(args []string) (command, error) {

@@ -195,11 +195,7 @@ func TestAChangedPasswordFailsNoRefresh(t *testing.T) {
 	s := startServers(t)
 	clock := &skipClock{}
 	i := startIssuer(t, clock, allowThisMachine)
-	inPostgres := s.inPostgres(t, clock, func(spec *api.TokenPolicySpec) {
-		// All connections are going to be lost at once, which a call does not survive with many.
-		spec.Users.SQL.MaxConnections, spec.Store.Postgres.MaxConnections = 2, 2
-	})
-	inRedis := s.inRedis(t, clock)
+	inPostgres, inRedis := s.inPostgres(t, clock), s.inRedis(t, clock)
 	admin := s.redis.Client(t)
 	do := func(t *testing.T, args ...any) {
 		t.Helper()
@@ -252,7 +248,7 @@ func TestAChangedPasswordFailsNoRefresh(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			n := test.n
+			n := test.n.in(t)
 			n.serving(i)
 			n.ready()
 			events := n.listen(i)
@@ -295,7 +291,7 @@ func TestAChangedPasswordFailsNoRefresh(t *testing.T) {
 			test.hangUp(t)
 			last := n.login(i, "alice", rightPassword)
 			if last.status != http.StatusOK {
-				t.Errorf("a login after it: %s", last)
+				t.Fatalf("a login after it: %s", last)
 			}
 			n.lookAgain()
 			n.ready()

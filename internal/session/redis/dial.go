@@ -23,6 +23,7 @@ type dial = func(ctx context.Context, network, address string) (net.Conn, error)
 // ends with the reason and not with its deadline. The client's own dialer cannot tell
 // a server that is away from one that has no TLS and waits for more.
 func dialer(plain dial, config *tls.Config, timeout time.Duration) dial {
+	lost := &losses{}
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		reaching, stop := context.WithTimeout(ctx, timeout/2)
 		defer stop()
@@ -49,6 +50,6 @@ func dialer(plain dial, config *tls.Config, timeout time.Duration) dial {
 			_ = connection.Close()
 			return nil, &handshakeError{err: err}
 		}
-		return newCapped(secure), nil
+		return newCapped(newSecured(secure, lost.at(address))), nil
 	}
 }

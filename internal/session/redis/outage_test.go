@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
+
 	"github.com/tokenward/tokenward/internal/attempts"
 	"github.com/tokenward/tokenward/internal/session"
 	"github.com/tokenward/tokenward/internal/testservers"
@@ -247,5 +249,46 @@ func TestProblemOfWhatTheStoreDoesNotSay(t *testing.T) {
 		if got := ProblemOf(test.err); got != test.want {
 			t.Errorf("%v: %q, want %q", test.err, got, test.want)
 		}
+	}
+}
+
+// There are more of them than tries at a call, also where nobody can see in a socket that
+// it was closed.
+func TestOneCallSurvivesThatAllConnectionsAreCut(t *testing.T) {
+	server := testservers.Redis(t, testservers.RedisOptions{TLS: true})
+	for name, options := range map[string]Options{
+		"with TLS":    {Addresses: []string{server.TLSAddr}, TLS: trust(t, server.CA)},
+		"without TLS": {Addresses: []string{server.Addr}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := open(t, options)
+			created := createSession(t, store)
+			// Eight connections at the same time, and then idle.
+			client, ok := store.client.(*goredis.Client)
+			if !ok {
+				t.Fatalf("the client is a %T", store.client)
+			}
+			var held []*goredis.Conn
+			for range 8 {
+				conn := client.Conn()
+				if err := conn.Ping(t.Context()).Err(); err != nil {
+					t.Fatal(err)
+				}
+				held = append(held, conn)
+			}
+			for _, conn := range held {
+				_ = conn.Close()
+			}
+			if idle := client.PoolStats().IdleConns; idle < 8 {
+				t.Fatalf("%d connections are idle: the test tests nothing", idle)
+			}
+			killed, err := server.Client(t).Do(t.Context(), "CLIENT", "KILL", "SKIPME", "yes").Int()
+			if err != nil || killed < 8 {
+				t.Fatalf("%d connections were cut, %v", killed, err)
+			}
+			if _, err := store.Load(t.Context(), created.ID); err != nil {
+				t.Errorf("the first call after it: %v", err)
+			}
+		})
 	}
 }

@@ -64,6 +64,8 @@ func (p part) redisReason(err *redis.Error) (reason, text string) {
 	switch err.Problem {
 	case redis.ProblemUnreachable:
 		return api.ReasonUnreachable, "no server answers, or it hangs up: check addresses, whether it wants TLS, and what the network lets through"
+	case redis.ProblemUnresolved:
+		return api.ReasonUnreachable, "a host name does not resolve: check addresses, or the names that Sentinels or the Cluster's nodes give each other"
 	case redis.ProblemCredentials:
 		return api.ReasonCredentialsRefused, "user or password is refused: mend username and password in " + p.holder() + ", or the user at the server"
 	case redis.ProblemTLS:
@@ -72,9 +74,9 @@ func (p part) redisReason(err *redis.Error) (reason, text string) {
 	case redis.ProblemRights:
 		return api.ReasonPermissionDenied, err.Error()
 	case redis.ProblemMode:
-		return api.ReasonWrongMode, err.Error()
+		return api.ReasonWrongMode, err.Advice()
 	case redis.ProblemReadOnly:
-		return api.ReasonReadOnly, err.Error()
+		return api.ReasonReadOnly, err.Advice()
 	case redis.ProblemEviction:
 		return api.ReasonEvicts, err.Error()
 	case redis.ProblemNewerRecord:

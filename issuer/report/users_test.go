@@ -215,6 +215,7 @@ func TestTheStoreConditionSaysWhatToDo(t *testing.T) {
 			wanted{"False", api.ReasonSecretInvalid, []string{`Secret "shop-users": username`}},
 		},
 		"Redis is away":        {inRedis, problem(redis.ProblemUnreachable), wanted{"False", api.ReasonUnreachable, []string{"spec.store.redis", "have to wait"}}},
+		"Redis has no address": {inRedis, problem(redis.ProblemUnresolved), wanted{"False", api.ReasonUnreachable, []string{"does not resolve"}}},
 		"Redis at home":        {inRedis, policies.StoreLook{Err: &outbound.RefusedError{Kind: "loopback"}}, wanted{"False", api.ReasonAddressRefused, []string{"loopback"}}},
 		"Redis refuses":        {inRedis, problem(redis.ProblemCredentials), wanted{"False", api.ReasonCredentialsRefused, []string{`username and password in Secret "shop-users" (spec.store.redis.secretRef.name)`}}},
 		"Redis is not trusted": {inRedis, problem(redis.ProblemTLS), wanted{"False", api.ReasonTLSNotTrusted, []string{"ca.crt"}}},

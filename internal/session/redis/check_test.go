@@ -46,7 +46,9 @@ func TestCheckNamesTheProblem(t *testing.T) {
 		readable bool
 	}{
 		"nobody listens":                {Options{Addresses: []string{unusedAddress(t)}}, ProblemUnreachable, "no server answers", false},
-		"the host does not exist":       {Options{Addresses: []string{"redis.invalid:6379"}}, ProblemUnreachable, "redis.invalid", false},
+		"the host does not exist":       {Options{Addresses: []string{"redis.invalid:6379"}}, ProblemUnresolved, "does not resolve", false},
+		"a Cluster of such hosts":       {Options{Mode: ModeCluster, Addresses: []string{"a.redis.invalid:6379", "b.redis.invalid:6379"}}, ProblemUnresolved, "does not resolve", false},
+		"Sentinels on such hosts":       {Options{Mode: ModeSentinel, MasterName: "sessions", Addresses: []string{"a.redis.invalid:6379", "b.redis.invalid:6379"}}, ProblemUnresolved, "does not resolve", false},
 		"wrong password":                {Options{Addresses: []string{secure.TLSAddr}, TLS: trust(t, secure.CA), Credentials: Credentials{Username: "tokenward", Password: NewPassword(canary + "x")}}, ProblemCredentials, "refused", false},
 		"unknown user":                  {Options{Addresses: []string{secure.TLSAddr}, TLS: trust(t, secure.CA), Credentials: as("nobody")}, ProblemCredentials, "refused", false},
 		"no credentials":                {Options{Addresses: []string{secure.TLSAddr}, TLS: trust(t, secure.CA)}, ProblemCredentials, "refused", false},
@@ -74,6 +76,9 @@ func TestCheckNamesTheProblem(t *testing.T) {
 				t.Errorf("got %v (%+v), want %s and %q", err, problem, test.problem, test.says)
 			}
 			withoutSecret(t, fmt.Sprintf("%v %+v %#v", err, err, problem))
+			if problem != nil && test.problem == ProblemMode && strings.ContainsAny(problem.Advice(), "0123456789") {
+				t.Errorf("%q quotes the server", problem.Advice())
+			}
 			_, err = store.Load(t.Context(), session.NewID())
 			if !test.readable && !outage(err) {
 				t.Errorf("a load says %v, which is no outage", err)

@@ -22,6 +22,8 @@ type Problem string
 const (
 	// ProblemUnreachable: nobody answers, or not in time.
 	ProblemUnreachable Problem = "Unreachable"
+	// ProblemUnresolved: a host of the addresses has no address.
+	ProblemUnresolved Problem = "Unresolved"
 	// ProblemCredentials: user or password are wrong, or missing.
 	ProblemCredentials Problem = "CredentialsRefused"
 	// ProblemTLS: the server's certificate is not trusted, or one side has TLS and the
@@ -67,10 +69,21 @@ func ProblemOf(err error) Problem {
 type Error struct {
 	Problem Problem
 	text    string
+	// detail is what the server or the network said.
+	detail string
 }
 
-// Error is the text.
-func (e *Error) Error() string { return "redis: " + e.text }
+// Error is the text, with what the server or the network said: it may differ from one
+// try to the next.
+func (e *Error) Error() string {
+	if e.detail != "" {
+		return "redis: " + e.text + ": " + e.detail
+	}
+	return "redis: " + e.text
+}
+
+// Advice is the text in words of ours alone.
+func (e *Error) Advice() string { return "redis: " + e.text }
 
 var (
 	errNewer  = &Error{Problem: ProblemNewerRecord, text: "the session was written by a newer release, which this one does not understand: finish the upgrade"}
@@ -90,7 +103,7 @@ func (s *Store) explain(err error) *Error {
 			detail = "(an answer that repeated the password, withheld)"
 		}
 	}
-	return &Error{Problem: problem, text: advice + ": " + strings.TrimPrefix(detail, "redis: ")}
+	return &Error{Problem: problem, text: advice, detail: strings.TrimPrefix(detail, "redis: ")}
 }
 
 func classify(err error, mode Mode) (Problem, string) {
@@ -136,7 +149,10 @@ func classify(err error, mode Mode) (Problem, string) {
 		return ProblemBusy, "all connections of the issuer are in use: the server answers too slowly, or there is too much for it to do"
 	}
 	var network net.Error
+	var name *net.DNSError
 	switch {
+	case errors.As(err, &name):
+		return ProblemUnresolved, "the name of a host does not resolve"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), has("connection reset", "broken pipe"), has("invalid reply: \"\\x15"):
 		return ProblemUnreachable, "the server closed the connection (does it want TLS? has it reached its maxclients?)"
 	case errors.As(err, &network),

@@ -49,16 +49,34 @@ func (s *Source) Check(ctx context.Context) error {
 	return nil
 }
 
+// try it, and once more where the connection was cut while it was idle.
 func (s *Source) try(ctx context.Context, q *query, l layout) error {
+	lost := q.lost.count.Load()
+	err := s.tryOnce(ctx, q, l)
+	if isLost(ctx, err) {
+		q.lost.after(lost)
+		err = s.tryOnce(ctx, q, l)
+	}
+	return explain(err, q.name, false)
+}
+
+// tryOnce returns an error that is fit to be shown, or one that [isLost].
+func (s *Source) tryOnce(ctx context.Context, q *query, l layout) error {
 	if err := q.countParameters(ctx); err != nil {
 		return err
 	}
 	tx, err := s.db.BeginTx(ctx, &databasesql.TxOptions{ReadOnly: true})
+	if isLost(ctx, err) {
+		return err
+	}
 	if err != nil {
 		return explain(err, q.name, false)
 	}
 	defer func() { _ = tx.Rollback() }()
 	rows, err := tx.QueryContext(ctx, q.text, make([]any, q.parameters)...)
+	if isLost(ctx, err) {
+		return err
+	}
 	if err != nil {
 		return explain(err, q.name, true) // all parameters are NULL
 	}

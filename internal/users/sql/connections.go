@@ -30,7 +30,7 @@ func (l *losses) after(count int64) { l.count.CompareAndSwap(count, count+1) }
 
 // isLost reports whether the connection broke, and not because the caller gave up.
 func isLost(ctx context.Context, err error) bool {
-	if ctx.Err() != nil {
+	if err == nil || ctx.Err() != nil {
 		return false
 	}
 	if postgres, ok := errors.AsType[*pgconn.PgError](err); ok {

@@ -38,38 +38,38 @@ func testWritesNothing(t *testing.T, s *server) {
 // A pool that was busy a moment ago does not look at its connections before it uses them.
 func testAllConnectionsCut(t *testing.T, s *server) {
 	t.Helper()
-	o := s.options(s.people(t))
-	o.MaxConnections = 6
-	var opened atomic.Int64
-	dial := o.Dial
-	o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
-		opened.Add(1)
-		return dial(ctx, network, address)
-	}
-	// Each of them waits for the others, so that each has a connection.
-	sleep := "pg_sleep(0.5)::text"
-	if s.driver == sql.MySQL {
-		sleep = "CONCAT('', SLEEP(0.5))"
-	}
-	o.Authenticate.Query = s.query("SELECT id, phone, " + sleep + " AS slept FROM users WHERE id = ? AND phone = ?")
-	source := open(t, o)
-	if _, err := source.Lookup(t.Context(), "alice"); err != nil {
-		t.Fatal(err)
-	}
-	var using sync.WaitGroup
-	for range o.MaxConnections {
-		using.Go(func() {
-			if _, err := source.Authenticate(t.Context(), byPhone("alice", "+82 10 1")); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	using.Wait()
-	before := opened.Load()
-	s.stop()
-	s.start(t)
-	if _, err := source.Lookup(t.Context(), "alice"); err != nil {
-		t.Errorf("the first lookup after a restart, with %d connections: %v", before, err)
+	database := s.people(t)
+	for what, call := range map[string]func(*sql.Source) error{
+		"a query that was asked before": func(source *sql.Source) error { _, err := source.Lookup(t.Context(), "alice"); return err },
+		"a query that was not": func(source *sql.Source) error {
+			_, err := source.Authenticate(t.Context(), byPhone("alice", "+82 10 1"))
+			return err
+		},
+		"a check": func(source *sql.Source) error { return source.Check(t.Context()) },
+	} {
+		o := s.options(database)
+		o.MaxConnections = 6
+		// Each lasts until all have begun, so that each has a connection.
+		sleep := "pg_sleep(0.5)::text"
+		if s.driver == sql.MySQL {
+			sleep = "CONCAT('', SLEEP(0.5))"
+		}
+		o.Lookup.Query = s.query("SELECT id, " + sleep + " AS slept FROM users WHERE id = ?")
+		source := open(t, o)
+		var using sync.WaitGroup
+		for range o.MaxConnections {
+			using.Go(func() {
+				if _, err := source.Lookup(t.Context(), "alice"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		using.Wait()
+		s.stop()
+		s.start(t)
+		if err := call(source); err != nil {
+			t.Errorf("%s is the first after a restart: %v", what, err)
+		}
 	}
 }
 

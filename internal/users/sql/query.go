@@ -59,12 +59,12 @@ var errValue = errors.New("a value does not fit its type")
 // run returns at most one row. More are an error. The error is [errValue] or fit to be shown.
 func (q *query) run(ctx context.Context, arguments []any) (one, error) {
 	for again := false; ; again = true {
-		prepared, err := q.prepare(ctx)
-		if err != nil {
-			return one{}, err
-		}
 		cuts, lost := q.cuts.Load(), q.lost.count.Load()
-		found, err := q.read(ctx, prepared, arguments)
+		var found one
+		prepared, err := q.prepare(ctx)
+		if err == nil {
+			found, err = q.read(ctx, prepared, arguments)
+		}
 		var long *pgproto3.ExceededMaxBodyLenErr
 		switch {
 		case err == nil:
@@ -88,6 +88,7 @@ func (q *query) run(ctx context.Context, arguments []any) (one, error) {
 	}
 }
 
+// prepare returns an error that is fit to be shown, or one that [isLost].
 func (q *query) prepare(ctx context.Context) (*databasesql.Stmt, error) {
 	q.mu.Lock()
 	prepared := q.prepared
@@ -99,7 +100,10 @@ func (q *query) prepare(ctx context.Context) (*databasesql.Stmt, error) {
 		return nil, err
 	}
 	prepared, err := q.db.PrepareContext(ctx, q.text)
-	if err != nil {
+	switch {
+	case isLost(ctx, err):
+		return nil, err
+	case err != nil:
 		return nil, explain(err, q.name, true)
 	}
 	q.mu.Lock()
@@ -113,7 +117,7 @@ func (q *query) prepare(ctx context.Context) (*databasesql.Stmt, error) {
 }
 
 // countParameters has the database count the placeholders, as counting them here
-// would mean to understand the query.
+// would mean to understand the query. The error is fit to be shown, or one that [isLost].
 func (q *query) countParameters(ctx context.Context) error {
 	conn, err := q.db.Conn(ctx)
 	if err != nil {
@@ -133,6 +137,9 @@ func (q *query) countParameters(ctx context.Context) error {
 		count = prepared.NumInput()
 		return prepared.Close()
 	})
+	if isLost(ctx, err) {
+		return err
+	}
 	if err != nil {
 		err = explain(err, q.name, true)
 		var unavailable *users.UnavailableError

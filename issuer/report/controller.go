@@ -80,6 +80,7 @@ type Controller struct {
 	client client.Client
 	Options
 	looking shares
+	known   memories
 }
 
 // New makes a controller over the manager's client.
@@ -113,6 +114,7 @@ func (c *Controller) reconcile(ctx context.Context, request ctrl.Request) (time.
 	policy := &api.TokenPolicy{}
 	err := c.client.Get(ctx, request.NamespacedName, policy)
 	if apierrors.IsNotFound(err) || err == nil && !policy.DeletionTimestamp.IsZero() {
+		c.known.forget(request.NamespacedName)
 		return 0, nil
 	}
 	if err != nil {
@@ -188,16 +190,21 @@ func (c *Controller) wait(found metav1.Condition) time.Duration {
 	return min(max(c.Now().Sub(found.LastTransitionTime.Time), firstRecheck), recheck)
 }
 
-// report applies the condition, unless the status says it already. It returns for how
-// long that is good.
+// report applies the condition, unless the status says it already, or has what another
+// issuer has found. It returns for how long that is good.
 func (c *Controller) report(ctx context.Context, policy *api.TokenPolicy, wanted metav1.Condition, owner client.FieldOwner) (time.Duration, error) {
 	has := meta.FindStatusCondition(policy.Status.Conditions, wanted.Type)
 	wanted.LastTransitionTime = metav1.NewTime(c.Now()).Rfc3339Copy()
 	if has != nil && has.Status == wanted.Status {
 		wanted.LastTransitionTime = has.LastTransitionTime
 	}
+	key := memoryKey{client.ObjectKeyFromObject(policy), wanted.Type}
 	if has != nil && equality.Semantic.DeepEqual(*has, wanted) {
+		c.known.stands(key, wanted)
 		return c.wait(wanted), nil
+	}
+	if left := c.known.hold(key, has, wanted, c.Now()); left > 0 {
+		return min(max(left, firstRecheck), recheck), nil
 	}
 	configuration := apply.TokenPolicy(policy.Name, policy.Namespace).
 		WithUID(policy.UID). // a namesake that was made meanwhile does not get it
@@ -207,5 +214,6 @@ func (c *Controller) report(ctx context.Context, policy *api.TokenPolicy, wanted
 	if err := c.client.Status().Apply(ctx, configuration, owner, client.ForceOwnership); err != nil {
 		return 0, fmt.Errorf("apply the condition %s: %w", wanted.Type, err)
 	}
+	c.known.stands(key, wanted)
 	return c.wait(wanted), nil
 }

@@ -8,5 +8,6 @@
 // A tenant's Secret cannot be watched, because the issuer may read only the single
 // Secrets that tenants have granted; and servers tell nobody that they went away. So
 // each source and store is looked at again and again, which is also what takes a changed
-// Secret into use. Nothing is written while nothing changes.
+// Secret into use. Nothing is written while nothing changes. Where issuers do not find the
+// same, the worse stays, so that the status does not change with every look.
 package report

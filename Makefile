@@ -188,7 +188,7 @@ cluster-status: cluster-program ## Say what runs and what it needs, or that noth
 
 .PHONY: e2e
 e2e: ## Install on the cluster (KUBECONFIG, else cluster-up starts one) and test it as its users would.
-	@if [[ -z "$${KUBECONFIG:-}" ]]; then $(MAKE) cluster-up; fi
+	@if [[ -z "$${KUBECONFIG:-}" ]]; then $(MAKE) cluster-up; else hack/cluster/build.sh $(BIN)/k8s kubectl; fi
 	@$(MAKE) images
 	@CGO_ENABLED=0 $(GO) test -tags e2e -c -o $(BIN)/e2e ./test/e2e
 	@cd test/e2e && KUBECONFIG="$${KUBECONFIG:-$(CLUSTER_DIR)/kubeconfig}" exec ../../$(BIN)/e2e -test.timeout 30m

@@ -77,4 +77,3 @@ func ownedBy(t *testing.T, namespace string) map[string]int {
 	}
 	return counts
 }
-

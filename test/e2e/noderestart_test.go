@@ -169,7 +169,6 @@ func restartNode(t *testing.T, node string) {
 	}
 	root := testenv.Root()
 	program := filepath.Join(root, "bin", "cluster")
-	//nolint:gosec // our own program
 	restart := exec.CommandContext(t.Context(), program, "restart", "-dir", clusterDir(), "-bin", filepath.Join(root, "bin", "k8s"),
 		"-images", filepath.Join(root, "bin", "images"), "-nodes", strconv.Itoa(nodes(t)), "-number", strings.TrimPrefix(node, "node-"))
 	if said, err := restart.CombinedOutput(); err != nil {

@@ -77,6 +77,7 @@ func TestProbes(t *testing.T) {
 }
 
 func (p probedPod) test(t *testing.T) {
+	t.Helper()
 	p.until(t, "the application runs and has not started, because its startup probe fails", func(pod *corev1.Pod, app corev1.ContainerStatus) bool {
 		return app.State.Running != nil && app.Started != nil && !*app.Started && !isReady(pod)
 	})

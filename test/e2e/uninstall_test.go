@@ -135,7 +135,6 @@ func shellBlock(t *testing.T, heading, line string) string {
 func kubectl(t *testing.T, commands string) {
 	t.Helper()
 	root := testenv.Root()
-	//nolint:gosec // the page of our own project
 	shell := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", commands)
 	shell.Dir = root
 	shell.Env = append(os.Environ(), "KUBECONFIG="+kubeconfigPath(), "PATH="+filepath.Join(root, "bin", "k8s")+":"+os.Getenv("PATH"))

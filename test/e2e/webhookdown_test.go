@@ -242,4 +242,3 @@ func webhookMetric(t *testing.T, name string) (sum float64) {
 	}
 	return sum
 }
-

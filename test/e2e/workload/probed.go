@@ -163,7 +163,7 @@ func runCheck(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	response, err := http.DefaultClient.Do(request) //nolint:gosec // the same
+	response, err := (&http.Client{Timeout: 5 * time.Second}).Do(request) //nolint:gosec // the same
 	if err != nil {
 		return err
 	}

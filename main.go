@@ -130,6 +130,10 @@ func (c *common) manager(config *rest.Config, options ctrl.Options) (ctrl.Manage
 	return mgr, mgr.AddHealthzCheck("ping", healthz.Ping)
 }
 
+// maxTries is what --port-tries-per-minute may be: the requests for them go to the API
+// server as well.
+const maxTries = 600
+
 func managerCommand() *cobra.Command {
 	var (
 		common       common
@@ -137,6 +141,7 @@ func managerCommand() *cobra.Command {
 		issuerURL    string
 		webhookPort  int
 		leaderElect  bool
+		tries        int
 	)
 	command := &cobra.Command{
 		Use:   "manager",
@@ -150,7 +155,12 @@ func managerCommand() *cobra.Command {
 	flags.IntVar(&webhookPort, "webhook-port", 9443, "port of the admission webhook")
 	flags.BoolVar(&leaderElect, "leader-elect", false, "have one of several replicas reconcile; all of them serve the webhook")
 
+	flags.IntVar(&tries, "port-tries-per-minute", 60, "how many pods under Port capture, over all policies, are tried at most whether their application's port can be reached past the sidecar, by a connection without a byte; 0 turns it off")
+
 	command.RunE = func(command *cobra.Command, _ []string) error {
+		if tries < 0 || tries > maxTries {
+			return fmt.Errorf("--port-tries-per-minute is %d: write 0 for none, to %d", tries, maxTries)
+		}
 		if issuerURL == "" {
 			issuerURL = "https://tokenward-issuer." + common.namespace + ".svc"
 		}
@@ -191,7 +201,7 @@ func managerCommand() *cobra.Command {
 			},
 			func() error {
 				return tokenpolicy.SetupWithManager(mgr, tokenpolicy.Options{
-					Namespace: common.namespace, IssuerURL: issuerURL, Template: injection.Template(inject),
+					Namespace: common.namespace, IssuerURL: issuerURL, Template: injection.Template(inject), TriesPerMinute: tries,
 				})
 			},
 			func() error { return mgr.Add(certificate) },

@@ -69,7 +69,8 @@ func component(values ...string) labels.Selector {
 	return labels.NewSelector().Add(*requirement)
 }
 
-// stripPod leaves of a pod's metadata what counting and the selectors of Services need.
+// stripPod leaves of a pod's metadata what counting, the selectors of Services and
+// choosing pods to try need.
 // Ten thousand pods with all their annotations and managed fields would be most of the
 // manager's memory.
 func stripPod(object any) (any, error) {
@@ -83,9 +84,13 @@ func stripPod(object any) (any, error) {
 			kept[key] = value
 		}
 	}
+	owner := metav1.GetControllerOf(pod) // pods of one owner are alike
 	pod.ObjectMeta = metav1.ObjectMeta{
 		Name: pod.Name, Namespace: pod.Namespace, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
 		DeletionTimestamp: pod.DeletionTimestamp, Annotations: kept, Labels: pod.Labels,
+	}
+	if owner != nil {
+		pod.OwnerReferences = []metav1.OwnerReference{{UID: owner.UID, Controller: owner.Controller}}
 	}
 	return pod, nil
 }

@@ -19,10 +19,10 @@ const (
 	// by the issuer.
 	ConditionStoreReady = "StoreReady"
 	// ConditionBypassable (TokenPolicy) says whether a Service leads to the policy's pods
-	// past their sidecars: true is what nobody wants. It is a remark and not a part of
+	// past their sidecars, or the manager can connect there: true is what nobody wants. It is a remark and not a part of
 	// Ready: the policy does what its spec says, the sidecars check what comes to them, and
 	// what to change is a Service, which may be somebody else's. It is found by looking at
-	// Services; false does not say that a pod's own address cannot be dialled.
+	// Services and by connecting to a few pods; false does not say that nobody can.
 	ConditionBypassable = "Bypassable"
 	// ConditionNetworkPolicyApplied (TokenPolicy) says whether the NetworkPolicy that
 	// spec.networkPolicy asks for is there. Part of Ready; absent when none is asked for.
@@ -125,7 +125,11 @@ const (
 	// ReasonOtherPortServed (true): a Service leads to a port of the pods that is neither
 	// the application's nor the sidecar's. Nothing is checked there.
 	ReasonOtherPortServed = "OtherPortServed"
-	// ReasonNoneFound (false): no Service leads past the sidecar.
+	// ReasonApplicationPortOpen (true): the manager connected to the application's port of a
+	// pod, past the sidecar.
+	ReasonApplicationPortOpen = "ApplicationPortOpen"
+	// ReasonNoneFound (false): no Service leads past the sidecar, and no connection to the
+	// application's port was accepted, if any was tried.
 	ReasonNoneFound = "NoneFound"
 	// ReasonRedirected (false): all pods have Redirect capture, which no Service gets round.
 	ReasonRedirected = "Redirected"

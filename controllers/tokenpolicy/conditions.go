@@ -32,7 +32,7 @@ func conditions(s *scope, now time.Time) []metav1.Condition {
 	if !reportedByAnOlderIssuer(policy) {
 		parts = append(parts, part{reported(policy, api.ConditionStoreReady, "session store"), api.ReasonStoreReady})
 	}
-	others := []metav1.Condition{bypassable(policy, s.running, s.ways)}
+	others := []metav1.Condition{bypassable(s)}
 	if closed, asked := networkPolicyApplied(policy, s.networkPolicy, s.running); asked {
 		parts, others = append(parts, part{closed, api.ReasonApplied}), append(others, closed)
 	}

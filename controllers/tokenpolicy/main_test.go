@@ -31,6 +31,7 @@ import (
 	apply "github.com/tokenward/tokenward/api/v1alpha1/applyconfiguration/api/v1alpha1"
 	"github.com/tokenward/tokenward/controllers/internal/controllertest"
 	"github.com/tokenward/tokenward/controllers/internal/owned"
+	"github.com/tokenward/tokenward/controllers/internal/reach"
 	"github.com/tokenward/tokenward/controllers/signingkey"
 	"github.com/tokenward/tokenward/internal/settings"
 	"github.com/tokenward/tokenward/internal/token"
@@ -55,6 +56,8 @@ type world struct {
 	clock     *clocktesting.FakePassiveClock
 	requests  *controllertest.Requests
 	stop      func()
+	// tries is how the manager connects to pods; nil when it does not.
+	tries reach.Dial
 }
 
 var epoch = time.Date(2026, time.November, 1, 0, 0, 0, 0, time.UTC)
@@ -70,12 +73,16 @@ func newWorld(tb testing.TB) *world {
 
 func (w *world) start() {
 	w.Helper()
+	options := Options{
+		Namespace: controllertest.Namespace, Clock: w.clock, IssuerURL: issuerURL, Template: template, CountDelay: countDelay,
+	}
+	if w.tries != nil {
+		options.Dial, options.TriesPerMinute, options.TrySettle = w.tries, 6000, countDelay
+	}
 	w.requests, w.stop = cluster.Manager(w.TB, func(mgr ctrl.Manager) error {
 		return errors.Join(
 			signingkey.SetupWithManager(mgr, signingkey.Options{Namespace: controllertest.Namespace, Clock: w.clock}),
-			SetupWithManager(mgr, Options{
-				Namespace: controllertest.Namespace, Clock: w.clock, IssuerURL: issuerURL, Template: template, CountDelay: countDelay,
-			}),
+			SetupWithManager(mgr, options),
 		)
 	})
 }
@@ -169,6 +176,19 @@ func (w *world) change(object client.Object, mutate func()) {
 	}
 	mutate()
 	if err := cluster.Admin.Patch(w.Context(), object, client.MergeFrom(before)); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// changeStatus changes what the kubelet reports.
+func (w *world) changeStatus(object client.Object, mutate func()) {
+	w.Helper()
+	before, ok := object.DeepCopyObject().(client.Object)
+	if !ok {
+		w.Fatalf("%T is no object", object)
+	}
+	mutate()
+	if err := cluster.Admin.Status().Patch(w.Context(), object, client.MergeFrom(before)); err != nil {
 		w.Fatal(err)
 	}
 }

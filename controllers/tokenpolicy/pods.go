@@ -50,10 +50,18 @@ func running(pods []metav1.PartialObjectMetadata) []podFacts {
 	facts := make([]podFacts, 0, len(pods))
 	for i := range pods {
 		if pods[i].DeletionTimestamp == nil {
-			facts = append(facts, podFacts{pods[i].Labels, injectedInto(pods[i].Annotations[api.StatusAnnotation])})
+			facts = append(facts, podFacts{pods[i].Name, workload(&pods[i]), pods[i].Labels, injectedInto(pods[i].Annotations[api.StatusAnnotation])})
 		}
 	}
 	return facts
+}
+
+// workload is the UID of what made the pod, and all that are like it.
+func workload(pod *metav1.PartialObjectMetadata) string {
+	if owner := metav1.GetControllerOfNoCopy(pod); owner != nil {
+		return string(owner.UID)
+	}
+	return string(pod.UID)
 }
 
 func count(pods []podFacts, template string) api.PodCounts {

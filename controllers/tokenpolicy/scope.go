@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	api "github.com/tokenward/tokenward/api/v1alpha1"
+	"github.com/tokenward/tokenward/controllers/internal/reach"
 	"github.com/tokenward/tokenward/internal/settings"
 	"github.com/tokenward/tokenward/internal/token"
 )
@@ -38,6 +39,8 @@ type scope struct {
 	running []podFacts
 	// ways lead past their sidecars.
 	ways []way
+	// tried is what is known of connections to their applications' ports.
+	tried reach.Findings
 	// networkPolicy is why the NetworkPolicy that the spec asks for is not there; nil
 	// when it is, or when none is asked for.
 	networkPolicy *refusal

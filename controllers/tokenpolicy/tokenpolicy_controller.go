@@ -4,6 +4,7 @@
 package tokenpolicy
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -18,15 +19,20 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	api "github.com/tokenward/tokenward/api/v1alpha1"
 	"github.com/tokenward/tokenward/controllers/internal/owned"
+	"github.com/tokenward/tokenward/controllers/internal/reach"
+	"github.com/tokenward/tokenward/internal/outbound"
 )
 
 // +kubebuilder:rbac:groups=tokenward.io,resources=tokenpolicies,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=tokenward.io,resources=tokenpolicies/status,verbs=patch
 // +kubebuilder:rbac:groups=tokenward.io,resources=signingkeys,verbs=get;list;watch
-// Pods are read as metadata alone, to count them and to see which Services select them.
+// Pods are read as metadata, to count them and to see which Services select them; and a
+// few whole, by name, for their addresses, to try whether they can be reached past the
+// sidecar (ADR 0023).
 // +kubebuilder:rbac:groups="",resources=pods,verbs=list;watch
 // Services, to see whether one leads past the sidecar.
 // +kubebuilder:rbac:groups="",resources=services,verbs=list;watch
@@ -43,6 +49,9 @@ import (
 // The authorities that sidecars trust.
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch,namespace=tokenward-system
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+// DefaultTrySettle is [Options.TrySettle] when not set.
+const DefaultTrySettle = 15 * time.Second
 
 // DefaultCountDelay is [Options.CountDelay] when not set.
 const DefaultCountDelay = 5 * time.Second
@@ -62,6 +71,14 @@ type Options struct {
 	// counted and ways past them looked for, so that a rollout of thousands of pods makes
 	// one status write per delay and policy; [DefaultCountDelay] when zero.
 	CountDelay time.Duration
+	// TriesPerMinute is how many pods are tried at most, over all policies, whether their
+	// applications can be reached past the sidecar; 0 for none.
+	TriesPerMinute int
+	// TrySettle is how long a pod must have been ready and a NetworkPolicy been there before
+	// that is tried; [DefaultTrySettle] when zero.
+	TrySettle time.Duration
+	// Dial connects; one that refuses the addresses of machines when nil.
+	Dial reach.Dial
 }
 
 // SetupWithManager adds the controller to the manager, whose cache must be made
@@ -73,16 +90,24 @@ func SetupWithManager(mgr ctrl.Manager, options Options) error {
 	if options.CountDelay == 0 {
 		options.CountDelay = DefaultCountDelay
 	}
+	options.TrySettle = cmp.Or(options.TrySettle, DefaultTrySettle)
+	if options.Dial == nil {
+		options.Dial = outbound.Guard{}.DialContext
+	}
 	r := &reconciler{
 		client:   mgr.GetClient(),
 		live:     mgr.GetAPIReader(),
 		recorder: mgr.GetEventRecorder("tokenward.io/tokenpolicy"),
 		options:  options,
 	}
+	found, err := r.setUpTries(mgr)
+	if err != nil {
+		return err
+	}
 	if err := mgr.GetFieldIndexer().IndexField(context.Background(), podMetadata(), podPolicyIndex, podPolicy); err != nil {
 		return fmt.Errorf("index pods by policy: %w", err)
 	}
-	err := ctrl.NewControllerManagedBy(mgr).
+	err = ctrl.NewControllerManagedBy(mgr).
 		Named("tokenpolicy").
 		For(&api.TokenPolicy{}, builder.WithPredicates(policyChanged())).
 		Owns(&corev1.ConfigMap{}).
@@ -92,6 +117,7 @@ func SetupWithManager(mgr ctrl.Manager, options Options) error {
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.allPolicies), builder.WithPredicates(named(options.Namespace, authoritiesSecret))).
 		WatchesMetadata(&corev1.Pod{}, countLater(options.CountDelay), builder.WithPredicates(countChanged())).
 		Watches(&corev1.Service{}, r.lookLater(options.CountDelay), builder.WithPredicates(routeChanged())).
+		WatchesRawSource(source.Channel(found, &handler.EnqueueRequestForObject{})).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 4}).
 		Complete(r)
 	if err != nil {
@@ -108,6 +134,7 @@ type reconciler struct {
 	client   client.Client
 	live     client.Reader // the API server itself, past the cache
 	recorder events.EventRecorder
+	tries    *reach.Tries // runs only where it is not turned off
 	options  Options
 }
 
@@ -122,6 +149,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if !policy.DeletionTimestamp.IsZero() {
+		r.tries.Forget(req.NamespacedName)
 		return owned.Settle(ctrl.Result{}, r.finalize(ctx, policy))
 	}
 	s := &scope{policy: policy}
@@ -129,7 +157,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		r.ensureFinalizer,
 		r.readPublished, r.resolveKeys, r.resolveAuthorities,
 		r.checkRules, r.renderSpec, r.renewLastGood, r.publish,
-		r.countPods, r.lookForWays, r.applyNetworkPolicy, r.writeStatus,
+		r.countPods, r.lookForWays, r.applyNetworkPolicy, r.tryPorts, r.writeStatus,
 	}
 	for _, run := range phases {
 		if err := run(ctx, s); err != nil {

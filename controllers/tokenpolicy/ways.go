@@ -36,9 +36,11 @@ const (
 
 func (p injected) sidecarPortName() string { return cmp.Or(p.portName, listenPortName) }
 
-// podFacts are the labels of a pod that runs, and what was injected into it.
+// podFacts are what is known of a pod that runs: its name, the UID of what controls it or
+// else its own, its labels, and what was injected into it.
 type podFacts struct {
-	labels map[string]string
+	name, workload string
+	labels         map[string]string
 	injected
 }
 

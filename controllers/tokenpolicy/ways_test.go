@@ -34,7 +34,7 @@ func injectedByTheWebhook(t *testing.T, labels, annotations map[string]string, p
 		t.Fatal(refusal)
 	}
 	out := injection.Apply(pod, plan)
-	return podFacts{out.Labels, injectedInto(out.Annotations[api.StatusAnnotation])}
+	return podFacts{labels: out.Labels, injected: injectedInto(out.Annotations[api.StatusAnnotation])}
 }
 
 func service(name string, selector map[string]string, ports ...corev1.ServicePort) corev1.Service {
@@ -179,7 +179,7 @@ func TestBypassableSaysWhatWasFound(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			policy := &api.TokenPolicy{ObjectMeta: metav1.ObjectMeta{Name: "shop"}, Spec: api.TokenPolicySpec{NetworkPolicy: test.mode}}
-			got := bypassable(policy, test.pods, test.ways)
+			got := bypassable(&scope{policy: policy, running: test.pods, ways: test.ways})
 			if got.Type != api.ConditionBypassable || got.Status != test.status || got.Reason != test.reason || got.Message == "" || len(got.Message) > 2000 {
 				t.Errorf("%+v", got)
 			}
@@ -211,8 +211,8 @@ func BenchmarkWaysPast(b *testing.B) {
 	pods := make([]podFacts, 10_000)
 	for i := range pods {
 		pods[i] = podFacts{
-			map[string]string{"app": "shop", "pod-template-hash": fmt.Sprint(i / 1000), "statefulset.kubernetes.io/pod-name": fmt.Sprint("shop-", i)},
-			injected{capture: api.CapturePort, port: 8080, portName: "http"},
+			labels:   map[string]string{"app": "shop", "pod-template-hash": fmt.Sprint(i / 1000), "statefulset.kubernetes.io/pod-name": fmt.Sprint("shop-", i)},
+			injected: injected{capture: api.CapturePort, port: 8080, portName: "http"},
 		}
 	}
 	services := make([]corev1.Service, 1000)

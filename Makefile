@@ -18,6 +18,9 @@ CONTAINER_TOOL ?= docker
 PLATFORMS ?= linux/$(shell $(GO) env GOARCH)
 # How many nodes `make cluster-up` starts.
 NODES ?= 2
+# What e2e installs first and upgrades, until there is a release: the first commit whose
+# sidecar has clients leave before the application ends (ADR 0022).
+PREVIOUS ?= 95f688a8b088
 # Where that cluster keeps everything; another folder is another cluster.
 CLUSTER_DIR ?= /var/lib/tokenward-cluster
 # Time per fuzz target.
@@ -186,12 +189,16 @@ cluster-down: cluster-program ## End the cluster and remove all that it was.
 cluster-status: cluster-program ## Say what runs and what it needs, or that nothing is left.
 	@$(CLUSTER) status $(CLUSTER_FLAGS)
 
+.PHONY: previous
+previous: ## Build the image of the commit PREVIOUS into bin/images, and its manifest into bin/previous.
+	@hack/image/previous.sh $(PREVIOUS) $(BIN)/images ghcr.io/tokenward/tokenward:latest $(BIN)/previous/install.yaml
+
 .PHONY: e2e
 e2e: ## Install on the cluster (KUBECONFIG, else cluster-up starts one) and test it as its users would.
 	@if [[ -z "$${KUBECONFIG:-}" ]]; then $(MAKE) cluster-up; else hack/cluster/build.sh $(BIN)/k8s kubectl; fi
-	@$(MAKE) images
+	@$(MAKE) images previous
 	@CGO_ENABLED=0 $(GO) test -tags e2e -c -o $(BIN)/e2e ./test/e2e
-	@cd test/e2e && KUBECONFIG="$${KUBECONFIG:-$(CLUSTER_DIR)/kubeconfig}" exec ../../$(BIN)/e2e -test.timeout 30m
+	@cd test/e2e && TOKENWARD_PREVIOUS=../../$(BIN)/previous/install.yaml KUBECONFIG="$${KUBECONFIG:-$(CLUSTER_DIR)/kubeconfig}" exec ../../$(BIN)/e2e -test.timeout 30m
 
 CLUSTER = $(BIN)/cluster
 CLUSTER_FLAGS = -dir $(CLUSTER_DIR) -bin $(BIN)/k8s -images $(BIN)/images -nodes $(NODES)

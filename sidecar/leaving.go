@@ -17,8 +17,10 @@ import (
 
 const (
 	// quiet is how long a connection that carries no request stays open once the pod
-	// ends. A client that calls more often hears of it with its next answer instead.
-	quiet = 2 * time.Second
+	// ends. A client that calls more often hears of it with its next answer instead. A
+	// request can meet the close, hence as long as the five seconds allow that
+	// applications are told to sleep.
+	quiet = 4 * time.Second
 	// leaveTimeout bounds the command that the kubelet runs.
 	leaveTimeout = 5 * time.Second
 )

@@ -31,6 +31,7 @@ import (
 type options struct {
 	root, out, name, version string
 	platforms                []string
+	product                  bool
 }
 
 func main() {
@@ -39,6 +40,7 @@ func main() {
 	flag.StringVar(&o.out, "out", "bin/images", "`folder` for the OCI image layout")
 	flag.StringVar(&o.name, "name", "ghcr.io/tokenward/tokenward:latest", "`name` of the product's image")
 	flag.StringVar(&o.version, "version", "dev", "version that the product says it is")
+	flag.BoolVar(&o.product, "product", false, "build the product's image alone")
 	platforms := flag.String("platforms", "linux/"+runtime.GOARCH, "`platforms` of all images, separated by commas")
 	flag.Parse()
 	o.platforms = strings.Split(*platforms, ",")
@@ -65,7 +67,7 @@ type image struct {
 func images(o options) []image {
 	const nonroot = "65532:65532"
 	return []image{
-		{ // what the Dockerfile says
+		{ // the product, first: what the Dockerfile says
 			name:       o.name,
 			programs:   map[string]string{"/tokenward": ".", "/tokenward-sidecar": "./sidecar", "/tokenward-redirect": "./redirect"},
 			entrypoint: "/tokenward",
@@ -95,7 +97,11 @@ func build(ctx context.Context, o options) error {
 		return err
 	}
 	layout := oci.Layout(o.out)
-	for _, wanted := range images(o) {
+	all := images(o)
+	if o.product { // of another commit, perhaps: it must not replace this one's programs
+		all, work = all[:1], filepath.Join(work, o.version)
+	}
+	for _, wanted := range all {
 		made := oci.Image{Name: wanted.name, Entrypoint: []string{wanted.entrypoint}, User: wanted.user, Labels: wanted.labels}
 		for _, p := range o.platforms {
 			system, architecture, ok := strings.Cut(p, "/")

@@ -6,6 +6,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -20,11 +21,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	api "github.com/tokenward/tokenward/api/v1alpha1"
 	"github.com/tokenward/tokenward/hack/cluster"
 	"github.com/tokenward/tokenward/internal/testenv"
 )
@@ -40,6 +44,7 @@ const (
 // world is the cluster with the product installed, for all tests.
 var world struct {
 	kube    kubernetes.Interface
+	client  client.Client // of our kinds
 	cluster *cluster.Cluster
 	caller  *caller
 	figures figures
@@ -61,27 +66,46 @@ func run(m *testing.M) int {
 	return code
 }
 
+// firstTest upgrades what is installed at the beginning, when that is a previous build.
+const firstTest = "^TestUpgrade$"
+
+// previousManifest is a file that [setUp] installs instead of dist/install.yaml, or "".
+func previousManifest() string { return os.Getenv("TOKENWARD_PREVIOUS") }
+
 // lastTest leaves nothing for others to test: what is installed is uninstalled.
 const lastTest = "^TestUninstall$"
 
 // stages runs all tests and then the last one. Parallel tests end after all others of
 // their run, so the order in the source would not do.
 func stages(m *testing.M) int {
-	flag.Parse()
+	flag.Parse() // or what is set here would be overwritten
 	wanted, skipped := flag.Lookup("test.run").Value.String(), flag.Lookup("test.skip").Value.String()
 	set := func(name, pattern string) {
 		if err := flag.Set(name, pattern); err != nil {
 			panic(err) // the testing package has these flags
 		}
 	}
+	asked := func(test string) bool {
+		matches, err := regexp.MatchString(wanted, strings.Trim(test, "^$"))
+		return err == nil && matches
+	}
+	if previousManifest() != "" && asked(firstTest) {
+		set("test.run", firstTest)
+		if code := m.Run(); code != 0 {
+			return code
+		}
+		set("test.run", wanted)
+	}
 	if skipped == "" {
-		set("test.skip", lastTest)
+		set("test.skip", lastTest+"|"+firstTest)
+	} else {
+		set("test.skip", skipped+"|"+firstTest)
 	}
 	code := m.Run()
 	if code != 0 || skipped != "" {
 		return code // what failed is left as it is, to be looked at
 	}
-	if asked, err := regexp.MatchString(wanted, strings.Trim(lastTest, "^$")); err != nil || !asked {
+	if !asked(lastTest) {
 		return code
 	}
 	set("test.skip", "")
@@ -97,10 +121,17 @@ func setUp(ctx context.Context) error {
 	if world.kube, err = kubernetes.NewForConfig(config); err != nil {
 		return err
 	}
+	scheme := runtime.NewScheme()
+	if err := api.AddToScheme(scheme); err != nil {
+		return err
+	}
+	if world.client, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
+		return err
+	}
 	if world.cluster, err = cluster.Connect(config); err != nil {
 		return err
 	}
-	if err := install(ctx); err != nil {
+	if err := install(ctx, cmp.Or(previousManifest(), distManifest())); err != nil {
 		return fmt.Errorf("install Tokenward: %w", err)
 	}
 	world.caller, err = startCaller(ctx, world.kube)
@@ -123,9 +154,11 @@ func kubeconfig() (*rest.Config, error) {
 	return config, nil
 }
 
-// install applies dist/install.yaml as it is, and waits until all of it runs.
-func install(ctx context.Context) error {
-	manifest, err := os.ReadFile(filepath.Join(testenv.Root(), "dist", "install.yaml"))
+func distManifest() string { return filepath.Join(testenv.Root(), "dist", "install.yaml") }
+
+// install applies a manifest as it is, and waits until all of it runs.
+func install(ctx context.Context, path string) error {
+	manifest, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}

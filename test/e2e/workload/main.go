@@ -10,6 +10,8 @@
 //	workload probed  an application whose health a test turns on and off
 //	workload job     an application that ends after some requests
 //	workload check   the command of a probe
+//	workload load    many requests at a fixed rate, counted
+//	workload kill    ends another process of the pod, as a crash would
 package main
 
 import (
@@ -22,6 +24,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/tokenward/tokenward/test/e2e/workload/load"
 )
 
 func main() {
@@ -41,9 +45,11 @@ func run(ctx context.Context, args []string) error {
 		"probed": runProbed,
 		"job":    runJob,
 		"check":  runCheck,
+		"load":   func(ctx context.Context, args []string) error { return runServer(ctx, args, &load.Handler{}) },
+		"kill":   func(_ context.Context, args []string) error { return kill("/proc", args) },
 	}
 	if len(args) == 0 || commands[args[0]] == nil {
-		return errors.New("usage: workload serve|call|probed|job|check [flags]; -h shows the flags")
+		return errors.New("usage: workload serve|call|probed|job|check|load|kill [flags]; -h shows the flags")
 	}
 	return commands[args[0]](ctx, args[1:])
 }

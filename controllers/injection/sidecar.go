@@ -68,8 +68,9 @@ func sidecar(o Options, t target, resources corev1.ResourceRequirements, probes 
 		// A native sidecar: it is up before the application starts and outlives it.
 		RestartPolicy: new(corev1.ContainerRestartPolicyAlways),
 		// The application's containers start only once this one has succeeded.
-		StartupProbe:   ownProbe("/healthz", 1, 60),
-		LivenessProbe:  ownProbe("/healthz", 10, 3),
+		StartupProbe: ownProbe("/healthz", 1, 60),
+		// A minute, because on a node without free CPU a restart makes everything worse.
+		LivenessProbe:  ownProbe("/healthz", 10, 6),
 		ReadinessProbe: ownProbe("/readyz", 5, 2),
 		// The kubelet runs this when the pod begins to end, before the application does.
 		Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{

@@ -64,6 +64,7 @@ func TestSidecarKilled(t *testing.T) {
 	}
 	world.figures.add("sidecar killed", "%d of %d requests lost with it, %d let in by mistake", r.Failures(), r.Sent, r.LetIn+r.Unguarded)
 	during(t, "afterwards", []*offered{o}, func(t *testing.T) {
+		t.Helper()
 		err := until(t.Context(), func(context.Context) error {
 			if now := o.report(t); now.Pods[victim] < r.Pods[victim]+100 {
 				return fmt.Errorf("pod %s has answered %d requests since it is back, expected 100", victim, now.Pods[victim]-r.Pods[victim])

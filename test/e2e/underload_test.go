@@ -42,12 +42,17 @@ func TestUnderLoad(t *testing.T) {
 		"rules":[{"paths":[{"type":"Exact","value":"/healthz"}],"methods":["GET"],"access":"Anonymous"},{"paths":[{"type":"Exact","value":"/closed"}],"access":"Denied"}],
 		"upstream":{"claimHeaders":[{"claim":"sub","header":"X-User-Id"},{"claim":"sid","header":"X-Session"}]}}}`)
 
-	during(t, "rolling update", loads, func(t *testing.T) { roll(t, namespace, "rolled") })
+	during(t, "rolling update", loads, func(t *testing.T) {
+		t.Helper()
+		roll(t, namespace, "rolled")
+	})
 	during(t, "scale from 2 to 4 to 2", loads, func(t *testing.T) {
+		t.Helper()
 		scale(t, namespace, "rolled", 4)
 		scale(t, namespace, "rolled", 2)
 	})
 	during(t, "issuer killed", loads, func(t *testing.T) {
+		t.Helper()
 		pods, err := deploymentPods(t.Context(), operatorNamespace, "tokenward-issuer")
 		if err != nil {
 			t.Fatal(err)
@@ -55,15 +60,21 @@ func TestUnderLoad(t *testing.T) {
 		end(t, operatorNamespace, pods[0].Name)
 		settled(t, operatorNamespace, "tokenward-issuer")
 	})
-	during(t, "issuers rolled", loads, func(t *testing.T) { roll(t, operatorNamespace, "tokenward-issuer") })
+	during(t, "issuers rolled", loads, func(t *testing.T) {
+		t.Helper()
+		roll(t, operatorNamespace, "tokenward-issuer")
+	})
 	during(t, "certificates made anew", loads, func(t *testing.T) {
+		t.Helper()
 		whileAdmitting(t, namespace, func() { forgetCertificates(t) })
 	})
 	during(t, "managers rolled", loads, func(t *testing.T) {
+		t.Helper()
 		whileAdmitting(t, namespace, func() { roll(t, operatorNamespace, "tokenward-manager") })
 	})
 	during(t, "leading manager killed", loads, killLeader)
 	during(t, "new policy and keys reach every pod", loads, func(t *testing.T) {
+		t.Helper()
 		err := until(t.Context(), func(context.Context) error {
 			for pod, now := range readiness(t, namespace, "steady") {
 				if now.Generation <= before[pod].Generation || now.KeySetVersion <= before[pod].KeySetVersion {
@@ -77,6 +88,7 @@ func TestUnderLoad(t *testing.T) {
 		}
 	})
 	during(t, "the new key signs", loads, func(t *testing.T) {
+		t.Helper()
 		waitForKey(t, namespace, oldKey)
 		raw := logIn(t, shopURL(namespace, "steady"))
 		if kid, _ := token.KeyID(raw); kid == oldKey {

@@ -31,6 +31,7 @@ func TestUpgrade(t *testing.T) {
 	loads := []*offered{offer(t, namespace, "stays", 100), offer(t, namespace, "rolled", 100)}
 
 	during(t, "the new manifest is applied", loads, func(t *testing.T) {
+		t.Helper()
 		whileAdmitting(t, namespace, func() {
 			manifest, err := os.ReadFile(distManifest())
 			if err != nil {
@@ -53,6 +54,7 @@ func TestUpgrade(t *testing.T) {
 		}
 	})
 	during(t, "sidecars of before go on with the issuer of now", loads, func(t *testing.T) {
+		t.Helper()
 		before := loads[0].report(t).NewTokens
 		err := until(t.Context(), func(context.Context) error {
 			if tokens := loads[0].report(t).NewTokens - before; tokens < 100 {
@@ -66,6 +68,7 @@ func TestUpgrade(t *testing.T) {
 		requireOutdated(t, namespace, 4)
 	})
 	during(t, "a workload is rolled", loads, func(t *testing.T) {
+		t.Helper()
 		roll(t, namespace, "rolled")
 		requireSidecars(t, namespace, "rolled", latest)
 		requireSidecars(t, namespace, "stays", previous)

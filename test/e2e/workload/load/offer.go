@@ -6,7 +6,6 @@ package load
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 )
@@ -60,7 +59,7 @@ func Start(ctx context.Context, plan Plan) (*Run, error) {
 func (r *Run) join(ctx context.Context) error {
 	s := newSession(r.plan, r.tally)
 	if err := s.logIn(ctx); err != nil {
-		return fmt.Errorf("log in: %w", err)
+		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -76,7 +75,7 @@ func (r *Run) joinAll(ctx context.Context) {
 			return
 		}
 		if err := r.join(context.WithoutCancel(ctx)); err != nil {
-			r.tally.failed(due, err)
+			r.tally.failed(due, err.Error())
 		}
 	}
 }

@@ -29,6 +29,9 @@ const (
 	order = `{"article":"a","quantity":1}`
 )
 
+// noAnswer begins what is said of a request that got none.
+const noAnswer = "no answer: "
+
 // session is one client.
 type session struct {
 	plan  Plan
@@ -59,7 +62,7 @@ func newSession(plan Plan, t *tally) *session {
 				}
 				return conn, err
 			},
-			DisableCompression: true, IdleConnTimeout: 90 * time.Second,
+			DisableCompression: true, IdleConnTimeout: 90 * time.Second, MaxIdleConnsPerHost: 16,
 		}
 	}
 	s.keeping, s.closing = transport(), transport()
@@ -72,13 +75,13 @@ func (s *session) close() { s.keeping.CloseIdleConnections() }
 func (s *session) logIn(ctx context.Context) error {
 	got, err := s.send(ctx, s.closing, "/auth/token", "", s.plan.Login)
 	if err != nil {
-		return err
+		return errors.New(noAnswer + cause(err))
 	}
 	var body struct {
 		AccessToken string `json:"access_token"`
 	}
 	if got.status != http.StatusOK || json.Unmarshal(got.body, &body) != nil || body.AccessToken == "" {
-		return fmt.Errorf("status %d, reason %q", got.status, got.reason())
+		return fmt.Errorf("status %d %s of a login", got.status, got.reason())
 	}
 	s.token = body.AccessToken
 	return nil
@@ -188,7 +191,7 @@ func (a answer) reason() string {
 func (a answer) outcome(due time.Time, err error) outcome {
 	o := outcome{due: due, ended: time.Now(), pod: a.pod, connection: a.connection}
 	if err != nil {
-		o.failure = "no answer: " + cause(err)
+		o.failure = noAnswer + cause(err)
 		return o
 	}
 	if a.status != http.StatusOK {

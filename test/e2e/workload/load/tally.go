@@ -50,9 +50,9 @@ func (t *tally) begin(due, now time.Time, mustFail bool) {
 	}
 }
 
-// failed notes what is no request with a token.
-func (t *tally) failed(due time.Time, err error) {
-	t.end(outcome{due: due, ended: time.Now(), failure: cause(err)})
+// failed notes a login that failed.
+func (t *tally) failed(due time.Time, what string) {
+	t.end(outcome{due: due, ended: time.Now(), failure: what})
 }
 
 func (t *tally) end(o outcome) {

@@ -91,6 +91,7 @@ func TestExamplesAreOfKnownLanguages(t *testing.T) {
 	}
 	ofPages := map[string][]string{
 		"docs/users/sql.md": {"sql"}, "docs/users/http.md": {"http", "python"},
+		"docs/operations.md":   {"promql"},
 		"docs/stores/redis.md": {"conf"}, "docs/stores/postgres.md": {"sql"},
 	}
 	for _, name := range documents(t) {

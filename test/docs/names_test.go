@@ -86,7 +86,7 @@ func TestEveryMetricIsExplained(t *testing.T) {
 	}
 	for _, name := range documents(t) {
 		for _, metric := range regexp.MustCompile(`tokenward_[a-z_]+`).FindAllString(read(t, name), -1) {
-			if !code[metric] {
+			if !code[strings.TrimSuffix(metric, "_bucket")] {
 				t.Errorf("%s names the metric %s, which there is not", name, metric)
 			}
 		}

@@ -18,8 +18,8 @@ import (
 const (
 	// quiet is how long a connection that carries no request stays open once the pod
 	// ends. A client that calls more often hears of it with its next answer instead. A
-	// request can meet the close, hence as long as the five seconds allow that
-	// applications are told to sleep.
+	// request that is still on the network can meet the close, hence as long as the five
+	// seconds allow that applications are told to sleep.
 	quiet = 4 * time.Second
 	// leaveTimeout bounds the command that the kubelet runs.
 	leaveTimeout = 5 * time.Second
@@ -70,11 +70,18 @@ func (c *connections) closeQuiet(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for conn, since := range c.idle {
-		if now.Sub(since) >= quiet {
+		if now.Sub(since) >= quiet && !begun(conn) {
 			_ = conn.Close() // how it ends does not matter: nothing is under way on it
 			delete(c.idle, conn)
 		}
 	}
+}
+
+// begun says whether a request has come that the server did not get to read: on a node
+// without free CPU that can be a while.
+func begun(conn net.Conn) bool {
+	framed, ok := conn.(interface{ Begun() bool })
+	return ok && framed.Begun()
 }
 
 // tellToLeave is what the kubelet runs in the container when the pod begins to end: it

@@ -9,6 +9,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -313,6 +314,34 @@ func (c *Conn) SetDeadline(t time.Time) error {
 		return err
 	}
 	return c.Conn.SetWriteDeadline(t)
+}
+
+// Begun says whether a request is on its way on a connection that waits for one: a part
+// of its head was read, or bytes have come that nobody has read. When that cannot be
+// known it is false.
+func (c *Conn) Begun() bool {
+	c.mu.Lock()
+	begun := !c.headEnds.IsZero()
+	c.mu.Unlock()
+	return begun || unread(c.Conn)
+}
+
+func unread(conn net.Conn) bool {
+	socket, ok := conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return false
+	}
+	found := false
+	// Not raw.Read: that waits for the server, which is reading.
+	err = raw.Control(func(descriptor uintptr) {
+		n, _, err := syscall.Recvfrom(int(descriptor), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		found = err == nil && n > 0
+	})
+	return err == nil && found
 }
 
 // CloseWrite ends our direction, so that the client reads to the end.

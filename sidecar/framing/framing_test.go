@@ -160,3 +160,50 @@ func BenchmarkCheckHead(b *testing.B) {
 		}
 	}
 }
+
+func TestARequestHasBegunAsSoonAsItsFirstByteHasCome(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close() //nolint:errcheck // only listened
+	client, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close() //nolint:errcheck // only sent to
+	server, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := NewConn(server, time.Minute)
+	defer c.Close() //nolint:errcheck // only read from
+	if c.Begun() {
+		t.Error("a request has begun before a byte has come")
+	}
+	send := func(text string) {
+		t.Helper()
+		if _, err := io.WriteString(client, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send("G")
+	for deadline := time.Now().Add(10 * time.Second); !c.Begun(); { // the kernel's own time
+		if time.Now().After(deadline) {
+			t.Fatal("a byte has come that nobody has read, and no request has begun")
+		}
+	}
+	if err := c.fill(); err != nil {
+		t.Fatal(err)
+	}
+	if !c.Begun() {
+		t.Error("a request whose head was read in part has not begun")
+	}
+	send("ET / HTTP/1.1\r\nHost: shop\r\n\r\n")
+	if _, err := http.ReadRequest(bufio.NewReader(c)); err != nil {
+		t.Fatal(err)
+	}
+	if c.Begun() {
+		t.Error("a request has begun after the last one was read")
+	}
+}

@@ -2,9 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package outbound owns the rule where the issuer may connect to on behalf of a
-// policy. Who writes a policy names hosts, and must not get at what only the issuer's
-// pod can reach: its own ports, its node, the cloud's metadata service (threat model
-// row 26).
+// policy, and the manager to try the port of a pod (ADR 0023). Who writes a policy names
+// hosts, and must not get at what only our pods can reach: their own ports, their node,
+// the cloud's metadata service (threat model row 26).
 //
 // The address is checked when it is dialled, after the name was resolved, so that a
 // name that resolves differently the second time changes nothing. What is spoken over

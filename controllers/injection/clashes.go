@@ -72,6 +72,12 @@ func (d *decision) checkContainerPorts(c *corev1.Container, index int, served bo
 			return refuse(PortNameTaken, "container %s calls its port %d %s, the name that the sidecar's port gets: rename that port",
 				quote(c.Name), p.ContainerPort, quote(p.Name))
 		}
+		// Redirect capture leaves the name where it is, and the rules know numbers: a
+		// Service that means the application could lead to the other port, unchecked.
+		if served && d.target.keepsName && d.target.name != "" && p.Name == d.target.name && p.ContainerPort != d.target.number {
+			return refuse(PortNameTaken, "container %s calls its port %d %s, as the application's port %d is called: rename that port",
+				quote(c.Name), p.ContainerPort, quote(p.Name), d.target.number)
+		}
 	}
 	return nil
 }

@@ -57,6 +57,13 @@ func TestRefusalsUnderRedirect(t *testing.T) {
 			}, PortTaken,
 			`the readiness probe of container "app" goes to the sidecar's port 18081, as in a running pod that this one was copied from: write the probe as the application declares it`,
 		},
+		"another port with the name of the application's": {
+			func(p *corev1.Pod) {
+				addContainer("other", corev1.ContainerPort{Name: "http", ContainerPort: 9090})(p)
+				p.Annotations[api.PortAnnotation] = "8080"
+			}, PortNameTaken,
+			`container "other" calls its port 9090 "http", as the application's port 8080 is called: rename that port`,
+		},
 		"a port with the name of the sidecar's": {
 			appPorts(corev1.ContainerPort{Name: "tokenward", ContainerPort: 8080}), PortNameTaken,
 			`container "app" calls its port 8080 "tokenward", the name that the sidecar's port gets: rename that port`,

@@ -49,7 +49,8 @@ const (
 	PortOnHost Verdict = "PortOnHost"
 	// PortTaken: a container declares one of the sidecar's ports.
 	PortTaken Verdict = "PortTaken"
-	// PortNameTaken: another container declares the name that the sidecar's port gets.
+	// PortNameTaken: another container declares the name that the sidecar's port gets, or
+	// under Redirect capture the application's port has.
 	PortNameTaken Verdict = "PortNameTaken"
 	// ResourcesInvalid: a resource annotation is not a usable quantity.
 	ResourcesInvalid Verdict = "ResourcesInvalid"

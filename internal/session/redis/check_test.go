@@ -46,9 +46,9 @@ func TestCheckNamesTheProblem(t *testing.T) {
 		readable bool
 	}{
 		"nobody listens":                {Options{Addresses: []string{unusedAddress(t)}}, ProblemUnreachable, "no server answers", false},
-		"the host does not exist":       {Options{Addresses: []string{"redis.invalid:6379"}}, ProblemUnresolved, "does not resolve", false},
-		"a Cluster of such hosts":       {Options{Mode: ModeCluster, Addresses: []string{"a.redis.invalid:6379", "b.redis.invalid:6379"}}, ProblemUnresolved, "does not resolve", false},
-		"Sentinels on such hosts":       {Options{Mode: ModeSentinel, MasterName: "sessions", Addresses: []string{"a.redis.invalid:6379", "b.redis.invalid:6379"}}, ProblemUnresolved, "does not resolve", false},
+		"the host does not exist":       {Options{Addresses: []string{"redis.invalid:6379"}, Dial: unresolved}, ProblemUnresolved, "does not resolve", false},
+		"a Cluster of such hosts":       {Options{Mode: ModeCluster, Addresses: []string{"a.redis.invalid:6379", "b.redis.invalid:6379"}, Dial: unresolved}, ProblemUnresolved, "does not resolve", false},
+		"Sentinels on such hosts":       {Options{Mode: ModeSentinel, MasterName: "sessions", Addresses: []string{"a.redis.invalid:6379", "b.redis.invalid:6379"}, Dial: unresolved}, ProblemUnresolved, "does not resolve", false},
 		"wrong password":                {Options{Addresses: []string{secure.TLSAddr}, TLS: trust(t, secure.CA), Credentials: Credentials{Username: "tokenward", Password: NewPassword(canary + "x")}}, ProblemCredentials, "refused", false},
 		"unknown user":                  {Options{Addresses: []string{secure.TLSAddr}, TLS: trust(t, secure.CA), Credentials: as("nobody")}, ProblemCredentials, "refused", false},
 		"no credentials":                {Options{Addresses: []string{secure.TLSAddr}, TLS: trust(t, secure.CA)}, ProblemCredentials, "refused", false},
@@ -86,6 +86,16 @@ func TestCheckNamesTheProblem(t *testing.T) {
 			withoutSecret(t, fmt.Sprint(err))
 		})
 	}
+}
+
+// unresolved dials as where the resolver says that there is no such name: the resolver of
+// the machine may also say nothing for a long time.
+func unresolved(_ context.Context, network, address string) (net.Conn, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	return nil, &net.OpError{Op: "dial", Net: network, Err: &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}}
 }
 
 func unusedAddress(tb testing.TB) string {

@@ -34,7 +34,8 @@ func (s *Source) Report() Report { return s.costs.report() }
 func (s *Source) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*s.timeout)
 	defer cancel()
-	if err := s.db.PingContext(ctx); err != nil {
+	// Not again after the first dead connection by itself, as a query is.
+	if err := s.authenticate.lost.survive(ctx, func() error { return s.db.PingContext(ctx) }); err != nil {
 		return explain(err, "", false)
 	}
 	if err := s.try(ctx, s.authenticate, s.authenticating); err != nil {
@@ -51,12 +52,7 @@ func (s *Source) Check(ctx context.Context) error {
 
 // try it, and once more where the connection was cut while it was idle.
 func (s *Source) try(ctx context.Context, q *query, l layout) error {
-	lost := q.lost.count.Load()
-	err := s.tryOnce(ctx, q, l)
-	if isLost(ctx, err) {
-		q.lost.after(lost)
-		err = s.tryOnce(ctx, q, l)
-	}
+	err := q.lost.survive(ctx, func() error { return s.tryOnce(ctx, q, l) })
 	return explain(err, q.name, false)
 }
 

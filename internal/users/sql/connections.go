@@ -28,6 +28,17 @@ type losses struct{ count atomic.Int64 }
 // one counts it.
 func (l *losses) after(count int64) { l.count.CompareAndSwap(count, count+1) }
 
+// survive calls, and once more where the connection was cut while it was idle.
+func (l *losses) survive(ctx context.Context, call func() error) error {
+	count := l.count.Load()
+	err := call()
+	if isLost(ctx, err) {
+		l.after(count)
+		err = call()
+	}
+	return err
+}
+
 // isLost reports whether the connection broke, and not because the caller gave up.
 func isLost(ctx context.Context, err error) bool {
 	if err == nil || ctx.Err() != nil {

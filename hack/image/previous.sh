@@ -12,8 +12,13 @@ usage="usage: previous.sh COMMIT LAYOUT IMAGE MANIFEST"
 commit=${1:?$usage} layout=${2:?$usage} image=${3:?$usage} manifest=${4:?$usage}
 
 if ! full=$(git rev-parse --quiet --verify "$commit^{commit}"); then
-	echo "image: this clone does not have the commit $commit that e2e upgrades from: run \`git fetch --unshallow\`, or name another one with PREVIOUS=" >&2
-	exit 1
+	if [[ $(git rev-parse --is-shallow-repository) != true ]]; then
+		echo "image: there is no commit $commit that e2e could upgrade from: name another one with PREVIOUS=" >&2
+		exit 1
+	fi
+	# A clone without history: the farthest back that it goes, and it is said.
+	full=$(git rev-list HEAD | tail -n 1)
+	echo "image: this shallow clone does not have the commit $commit: e2e upgrades from $full instead; \`git fetch --unshallow\` gets the other" >&2
 fi
 tag=previous-${full:0:12}
 name=${image%:*}

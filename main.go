@@ -179,10 +179,10 @@ func managerCommand() *cobra.Command {
 			LeaderElectionID:              "tokenward-manager",
 			LeaderElectionNamespace:       common.namespace,
 			LeaderElectionReleaseOnCancel: true, // the process ends when the manager does
-			WebhookServer: webhook.NewServer(webhook.Options{
+			WebhookServer: partingServer{webhook.NewServer(webhook.Options{
 				Port:    webhookPort,
 				TLSOpts: []func(*tls.Config){certificate.Configure},
-			}),
+			}), command.Context().Done()},
 		})
 		if err != nil {
 			return err
@@ -212,7 +212,7 @@ func managerCommand() *cobra.Command {
 				return err
 			}
 		}
-		return mgr.Start(command.Context())
+		return mgr.Start(endLater(command.Context(), parting))
 	}
 	return command
 }

@@ -20,7 +20,7 @@ PLATFORMS ?= linux/$(shell $(GO) env GOARCH)
 NODES ?= 2
 # What e2e installs first and upgrades, until there is a release: the first commit whose
 # sidecar has clients leave before the application ends (ADR 0022).
-PREVIOUS ?= 95f688a8b088
+PREVIOUS ?= 89823335f942
 # Where that cluster keeps everything; another folder is another cluster.
 CLUSTER_DIR ?= /var/lib/tokenward-cluster
 # Time per fuzz target.

@@ -89,6 +89,23 @@ func TestQuietConnectionsAreClosedWhenThePodEnds(t *testing.T) {
 	}
 }
 
+// requested is a connection on which a request waits.
+type requested struct{ net.Conn }
+
+func (requested) Begun() bool { return true }
+
+func TestAConnectionOnWhichARequestWaitsIsNotQuiet(t *testing.T) {
+	client, server := net.Pipe()
+	t.Cleanup(func() { _ = client.Close(); _ = server.Close() })
+	c := newConnections()
+	conn := requested{server}
+	c.note(conn, http.StateIdle)
+	c.closeQuiet(time.Now().Add(2 * quiet))
+	if _, waits := c.idle[conn]; !waits {
+		t.Error("it was closed, and the request on it failed")
+	}
+}
+
 func isTimeout(err error) bool {
 	timeout, ok := err.(net.Error) //nolint:errorlint // as it comes from a pipe
 	return ok && timeout.Timeout()

@@ -6,15 +6,12 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"testing"
-	"text/template"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -35,19 +32,7 @@ func startShops(t *testing.T) (namespace string) {
 	t.Helper()
 	namespace = newNamespace(t)
 	createUsers(t, namespace)
-	manifest, err := template.New("shop.yaml").
-		Funcs(template.FuncMap{"shops": func() map[string]api.OnExpired { return shops }}).
-		ParseFiles(filepath.Join("testdata", "shop.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var text bytes.Buffer
-	if err := manifest.Execute(&text, namespace); err != nil {
-		t.Fatal(err)
-	}
-	if err := world.cluster.Apply(t.Context(), text.Bytes(), "team"); err != nil {
-		t.Fatal(err)
-	}
+	applyFile(t, "shop.yaml", map[string]any{"Namespace": namespace, "Shops": shops})
 	for name := range shops {
 		if err := rolledOut(t.Context(), namespace, name); err != nil {
 			t.Fatal(err)

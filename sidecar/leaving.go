@@ -5,25 +5,18 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/tokenward/tokenward/sidecar/admin"
 )
 
-const (
-	// quiet is how long a connection that carries no request stays open once the pod
-	// ends. A client that calls more often hears of it with its next answer instead. A
-	// request that is still on the network can meet the close, hence as long as the five
-	// seconds allow that applications are told to sleep.
-	quiet = 4 * time.Second
-	// leaveTimeout bounds the command that the kubelet runs.
-	leaveTimeout = 5 * time.Second
-)
+// quiet is how long a connection that carries no request stays open once the pod
+// ends. A client that calls more often hears of it with its next answer instead. A
+// request that is still on the network can meet the close, hence as long as the five
+// seconds allow that applications are told to sleep.
+const quiet = 4 * time.Second
 
 // connections has clients go elsewhere before the application ends. The kubelet ends a
 // sidecar after the application, so that SIGTERM comes too late for that: who has a
@@ -82,30 +75,4 @@ func (c *connections) closeQuiet(now time.Time) {
 func begun(conn net.Conn) bool {
 	framed, ok := conn.(interface{ Begun() bool })
 	return ok && framed.Begun()
-}
-
-// tellToLeave is what the kubelet runs in the container when the pod begins to end: it
-// tells the process that serves.
-func tellToLeave(ctx context.Context, adminListen string) error {
-	_, port, err := net.SplitHostPort(adminListen)
-	if err != nil {
-		return fmt.Errorf("--admin-listen is %q: %w", adminListen, err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+net.JoinHostPort("127.0.0.1", port)+admin.LeavePath, nil)
-	if err != nil {
-		return err
-	}
-	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
-	if err != nil {
-		return err
-	}
-	if err := response.Body.Close(); err != nil {
-		return err
-	}
-	if response.StatusCode != http.StatusNoContent {
-		return fmt.Errorf("the sidecar answered with status %d", response.StatusCode)
-	}
-	return nil
 }

@@ -15,7 +15,7 @@ import (
 // leave does what the kubelet does when the pod begins to end.
 func (w *world) leave() {
 	w.t.Helper()
-	if err := tellToLeave(w.t.Context(), strings.TrimPrefix(w.admin, "http://")); err != nil {
+	if err := tellToLeave(w.t.Context(), portOf(w.t, w.admin)); err != nil {
 		w.t.Fatal(err)
 	}
 }

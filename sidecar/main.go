@@ -24,9 +24,10 @@ import (
 
 // options are the flags.
 type options struct {
-	// leave says to tell the sidecar of this pod that the pod ends, and to do nothing else.
-	leave               bool
+	// hook is done in place of serving, if it is set.
+	hook                hook
 	listen, adminListen string
+	adminPort           string // of adminListen, for the hook
 	upstream            string
 	settingsDir         string
 	identityFile        string
@@ -42,8 +43,8 @@ func main() {
 	if err == nil {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
-		if o.leave {
-			err = tellToLeave(ctx, o.adminListen)
+		if o.hook != nil {
+			err = o.hook(ctx, o.adminPort)
 		} else {
 			err = run(ctx, o, log)
 		}
@@ -64,7 +65,12 @@ func parseFlags(args []string, usage io.Writer) (options, error) {
 	flags.StringVar(&o.upstream, "upstream", "", "`address` of the application, for example 127.0.0.1:8080")
 	flags.StringVar(&o.settingsDir, "settings-dir", "/etc/tokenward", "`directory` with settings.json, a mounted ConfigMap")
 	flags.StringVar(&o.identityFile, "identity-token-file", "/var/run/secrets/kubernetes.io/serviceaccount/token", "`file` with the service account token for the issuer")
-	flags.BoolVar(&o.leave, "leave", false, "tell the sidecar at --admin-listen that its pod ends, and end")
+	flags.Func("hook", "`name` of what to do in place of serving: postStart waits until the sidecar at --admin-listen serves, preStop tells it that the pod ends", func(value string) error {
+		if o.hook = hooks()[value]; o.hook == nil {
+			return errors.New("write postStart or preStop")
+		}
+		return nil
+	})
 	flags.DurationVar(&o.drainTimeout, "drain-timeout", 25*time.Second, "how long requests in flight may go on after SIGTERM")
 	flags.Func("probes", "`list` of the application's probes, as the webhook writes it", func(value string) (err error) {
 		o.probes, err = probe.Parse(value)
@@ -76,7 +82,11 @@ func parseFlags(args []string, usage io.Writer) (options, error) {
 	if flags.NArg() > 0 {
 		return o, fmt.Errorf("argument %q is not expected: use flags only", flags.Arg(0))
 	}
-	if o.leave {
+	if o.hook != nil {
+		var err error
+		if _, o.adminPort, err = net.SplitHostPort(o.adminListen); err != nil {
+			return o, fmt.Errorf("--admin-listen is %q: write the port, for example :18081", o.adminListen)
+		}
 		return o, nil
 	}
 	host, port, err := net.SplitHostPort(o.upstream)

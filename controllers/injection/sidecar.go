@@ -33,6 +33,8 @@ const (
 	listenPortName = "tokenward"
 	adminPortName  = "tokenward-admin"
 
+	program = "/tokenward-sidecar" // in the image
+
 	probesArgument = "--probes="
 
 	nonRoot = 65532 // the "nonroot" user of distroless images
@@ -46,10 +48,10 @@ func sidecar(o Options, t target, resources corev1.ResourceRequirements, probes 
 		Name:            ContainerName,
 		Image:           o.SidecarImage,
 		ImagePullPolicy: o.SidecarImagePullPolicy,
-		Command:         []string{"/tokenward-sidecar"},
+		Command:         []string{program},
 		Args: []string{
 			fmt.Sprintf("--listen=:%d", ListenPort),
-			fmt.Sprintf("--admin-listen=:%d", AdminPort),
+			adminListen(),
 			upstream(t.number),
 			"--settings-dir=" + settingsDir,
 			"--identity-token-file=" + identityDir + "/token",
@@ -67,15 +69,12 @@ func sidecar(o Options, t target, resources corev1.ResourceRequirements, probes 
 		},
 		// A native sidecar: it is up before the application starts and outlives it.
 		RestartPolicy: new(corev1.ContainerRestartPolicyAlways),
-		// The application's containers start only once this one has succeeded.
-		StartupProbe: ownProbe("/healthz", 1, 60),
 		// A minute, because on a node without free CPU a restart makes everything worse.
 		LivenessProbe:  ownProbe("/healthz", 10, 6),
 		ReadinessProbe: ownProbe("/readyz", 5, 2),
-		// The kubelet runs this when the pod begins to end, before the application does.
-		Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{
-			Command: []string{"/tokenward-sidecar", "--leave", fmt.Sprintf("--admin-listen=:%d", AdminPort)},
-		}}},
+		// The application's containers start once the first has ended, and begin to end
+		// beside the second.
+		Lifecycle:                &corev1.Lifecycle{PostStart: ownHook("postStart"), PreStop: ownHook("preStop")},
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 		// The "restricted" Pod Security Standard, whatever the pod says for itself.
 		SecurityContext: &corev1.SecurityContext{
@@ -94,6 +93,15 @@ func sidecar(o Options, t target, resources corev1.ResourceRequirements, probes 
 	}
 	return c
 }
+
+// ownHook runs in the container: the kubelet's requests are like anybody's.
+func ownHook(name string) *corev1.LifecycleHandler {
+	return &corev1.LifecycleHandler{Exec: &corev1.ExecAction{
+		Command: []string{program, "--hook=" + name, adminListen()},
+	}}
+}
+
+func adminListen() string { return fmt.Sprintf("--admin-listen=:%d", AdminPort) }
 
 func upstream(port int32) string { return fmt.Sprintf("--upstream=127.0.0.1:%d", port) }
 

@@ -42,8 +42,12 @@ type Revocations interface {
 // starting, so it is short.
 const firstSync = 5 * time.Second
 
-// LeavePath is where a caller in the pod says that the pod ends.
-const LeavePath = "/leave"
+const (
+	// ReadyPath answers as soon as the process serves, with 200 once it is ready.
+	ReadyPath = "/readyz"
+	// LeavePath is where a caller in the pod says that the pod ends.
+	LeavePath = "/leave"
+)
 
 // Handler is the admin port. Set Draining when the process begins to end.
 type Handler struct {
@@ -67,7 +71,7 @@ func (h *Handler) Routes() http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte("ok\n"))
 	})
-	mux.HandleFunc("GET /readyz", h.ready)
+	mux.HandleFunc("GET "+ReadyPath, h.ready)
 	mux.Handle("GET "+probe.PathPrefix, h.Probes)
 	mux.HandleFunc("POST "+LeavePath, h.leave)
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {

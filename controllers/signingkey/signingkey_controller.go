@@ -15,10 +15,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	api "github.com/tokenward/tokenward/api/v1alpha1"
 	"github.com/tokenward/tokenward/controllers/internal/owned"
+	"github.com/tokenward/tokenward/internal/changed"
 )
 
 // +kubebuilder:rbac:groups=tokenward.io,resources=signingkeys,verbs=get;list;watch;patch
@@ -55,7 +55,7 @@ func SetupWithManager(mgr ctrl.Manager, options Options) error {
 		For(&api.SigningKey{}).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.keyOfStored)).
 		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(r.keyOfStored)).
-		Watches(&api.TokenPolicy{}, handler.EnqueueRequestsFromMapFunc(keyOfPolicy), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&api.TokenPolicy{}, handler.EnqueueRequestsFromMapFunc(keyOfPolicy), builder.WithPredicates(changed.Spec())).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 2}).
 		Complete(r)
 	if err != nil {

@@ -82,12 +82,14 @@ func (r *reconciler) policies(ctx context.Context, wanted func(*api.TokenPolicy)
 }
 
 // readinessChanged lets a SigningKey's updates pass only when its policies would
-// say something else about it. New keys come through the public record.
+// say something else about it. New keys come through the public record, which may be
+// seen before the namesake that took the place of another SigningKey.
 func readinessChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		before, ok1 := e.ObjectOld.(*api.SigningKey)
 		after, ok2 := e.ObjectNew.(*api.SigningKey)
-		return ok1 && ok2 && (before.DeletionTimestamp.IsZero() != after.DeletionTimestamp.IsZero() || readiness(before) != readiness(after))
+		return ok1 && ok2 && (before.UID != after.UID ||
+			before.DeletionTimestamp.IsZero() != after.DeletionTimestamp.IsZero() || readiness(before) != readiness(after))
 	}}
 }
 

@@ -15,13 +15,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	api "github.com/tokenward/tokenward/api/v1alpha1"
+	"github.com/tokenward/tokenward/internal/changed"
 	"github.com/tokenward/tokenward/internal/session/configmap"
 )
 
@@ -51,20 +50,11 @@ func (c *Controller) SetupWithManager(mgr ctrl.Manager) error {
 	}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("policies").
-		For(&api.TokenPolicy{}, builder.WithPredicates(SpecChanged())).
-		Watches(&api.SigningKey{}, handler.EnqueueRequestsFromMapFunc(c.policiesOfKey), builder.WithPredicates(SpecChanged())).
+		For(&api.TokenPolicy{}, builder.WithPredicates(changed.Spec())).
+		Watches(&api.SigningKey{}, handler.EnqueueRequestsFromMapFunc(c.policiesOfKey), builder.WithPredicates(changed.Spec())).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(c.policiesOfSecret)).
 		WithOptions(controller.Options{NeedLeaderElection: new(false)}).
 		Complete(c)
-}
-
-// SpecChanged lets updates pass that are not of the status alone, which changes with every
-// report. An update may also lead from one object to a namesake, both of generation 1: when
-// the watch was interrupted, nothing tells that the one was deleted and the other created.
-func SpecChanged() predicate.Predicate {
-	return predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.Funcs{
-		UpdateFunc: func(e event.UpdateEvent) bool { return e.ObjectOld.GetUID() != e.ObjectNew.GetUID() },
-	})
 }
 
 // policiesOfKey are the policies that name a SigningKey.

@@ -24,6 +24,7 @@ import (
 
 	api "github.com/tokenward/tokenward/api/v1alpha1"
 	apply "github.com/tokenward/tokenward/api/v1alpha1/applyconfiguration/api/v1alpha1"
+	"github.com/tokenward/tokenward/internal/changed"
 	"github.com/tokenward/tokenward/issuer/granted"
 	"github.com/tokenward/tokenward/issuer/policies"
 )
@@ -93,7 +94,7 @@ func New(c client.Client, options Options) *Controller {
 func (c *Controller) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("report").
-		For(&api.TokenPolicy{}, builder.WithPredicates(policies.SpecChanged())).
+		For(&api.TokenPolicy{}, builder.WithPredicates(changed.Spec())).
 		WithOptions(controller.Options{NeedLeaderElection: new(false), MaxConcurrentReconciles: atOnce}).
 		Complete(c)
 }

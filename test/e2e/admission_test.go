@@ -15,6 +15,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	api "github.com/tokenward/tokenward/api/v1alpha1"
 )
 
 // TestRestrictedNamespace is the strictest Pod Security Standard.
@@ -65,6 +68,24 @@ func TestQuota(t *testing.T) {
 	requireRefused(t, namespace, third, "exceeded quota", "requests.cpu=20m", "used: requests.cpu=120m", "limited: requests.cpu=130m")
 	third.Annotations = nil
 	createPod(t, namespace, gated(third))
+}
+
+// TestQuotaOfPolicies is what docs/operations.md says under Limits.
+func TestQuotaOfPolicies(t *testing.T) {
+	t.Parallel()
+	namespace := newTenant(t)
+	const policies = "count/tokenpolicies.tokenward.io"
+	createQuota(t, namespace, corev1.ResourceList{policies: resource.MustParse("1")})
+
+	first := &api.TokenPolicy{}
+	if err := world.client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "shop"}, first); err != nil {
+		t.Fatal(err)
+	}
+	second := &api.TokenPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "second"}, Spec: first.Spec}
+	err := world.client.Create(t.Context(), second)
+	if want := "exceeded quota: all, requested: " + policies + "=1, used: " + policies + "=1"; !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), want) {
+		t.Errorf("a second policy: %v, want it to be refused with %q", err, want)
+	}
 }
 
 // TestLimitRange is a namespace that says what containers get, and at least need.

@@ -57,7 +57,7 @@ func TestNodeRestarted(t *testing.T) {
 	})
 
 	began := time.Now()
-	restartNode(t, node)
+	how := restartNode(t, node)
 	err = until(t.Context(), func(ctx context.Context) error {
 		pods, err := podsOf(ctx, namespace, "shop")
 		if err != nil {
@@ -84,7 +84,7 @@ func TestNodeRestarted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	world.figures.add("node restarted", "its injected pod is ready again after %s, the node's own start included", time.Since(began).Round(time.Second))
+	world.figures.add("node "+how, "its injected pod is ready again after %s", time.Since(began).Round(time.Second))
 	callerBack(t)
 	leadsToAll(t, shop, 2)
 	for range 20 {
@@ -161,11 +161,11 @@ func isOwnCluster() bool {
 // restartNode ends a node as a power cut would and starts it again. Nodes of another
 // cluster are out of reach: there all pods of the node are evicted, which ends the same
 // containers, and new ones start.
-func restartNode(t *testing.T, node string) {
+func restartNode(t *testing.T, node string) (how string) {
 	t.Helper()
 	if !isOwnCluster() {
 		drain(t, node)
-		return
+		return "drained"
 	}
 	root := testenv.Root()
 	program := filepath.Join(root, "bin", "cluster")
@@ -174,6 +174,7 @@ func restartNode(t *testing.T, node string) {
 	if said, err := restart.CombinedOutput(); err != nil {
 		t.Fatalf("restart %s: %v: %s (`make cluster-up` builds the program)", node, err, said)
 	}
+	return "restarted, its own start included"
 }
 
 // drain does what `kubectl drain` and `kubectl uncordon` do.
@@ -196,7 +197,7 @@ func drain(t *testing.T, node string) {
 			continue
 		}
 		err := until(t.Context(), func(ctx context.Context) error { // a disruption budget may hold it up
-			err := world.kube.PolicyV1().Evictions(pod.Namespace).Evict(ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: pod.Name}})
+			err := world.kube.PolicyV1().Evictions(pod.Namespace).Evict(ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}})
 			if apierrors.IsNotFound(err) {
 				return nil
 			}

@@ -37,6 +37,7 @@ func TestUnderLoad(t *testing.T) {
 	before := readiness(t, namespace, "steady")
 	oldKey := signingKey(t, namespace).Status.ActiveKeyID
 	shop := metav1.ObjectMeta{Namespace: namespace, Name: "shop"}
+	changed := time.Now()
 	change(t, &api.SigningKey{ObjectMeta: shop}, fmt.Sprintf(`{"metadata":{"annotations":{"tokenward.io/rotate":%q}}}`, time.Now().Format(time.RFC3339)))
 	change(t, &api.TokenPolicy{ObjectMeta: shop}, `{"spec":{"accessToken":{"ttl":"40s"},
 		"rules":[{"paths":[{"type":"Exact","value":"/healthz"}],"methods":["GET"],"access":"Anonymous"},{"paths":[{"type":"Exact","value":"/closed"}],"access":"Denied"}],
@@ -86,6 +87,7 @@ func TestUnderLoad(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		world.figures.add("policy change under load", "in force at every pod %s after it was applied", slowestToTake(t, namespace, before, changed).Round(time.Second))
 	})
 	during(t, "the new key signs", loads, func(t *testing.T) {
 		t.Helper()

@@ -126,6 +126,14 @@ func TestFlagsAreThoseOfTheCommand(t *testing.T) {
 	}
 }
 
+func TestPortsAreThoseThatAreListenedAt(t *testing.T) {
+	ports := inCode(t, `(?:Listen|Admin)Port += (\d+)`, "controllers/injection")
+	for _, match := range regexp.MustCompile(`containerPort: (\d+)`).FindAllStringSubmatch(read(t, "dist/install.yaml"), -1) {
+		ports[match[1]] = true
+	}
+	same(t, "port", ports, column(section(t, read(t, "docs/operations.md"), "## Install"), 1))
+}
+
 func targets(t *testing.T) []string {
 	t.Helper()
 	var found []string

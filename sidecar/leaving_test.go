@@ -4,11 +4,13 @@
 package main
 
 import (
-	"bufio"
+	"context"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -60,33 +62,81 @@ func TestAWebSocketOutlivesTheBeginningOfTheEnd(t *testing.T) {
 	socket.echo("open")
 }
 
-func TestQuietConnectionsAreClosedWhenThePodEnds(t *testing.T) {
-	c := newConnections()
-	open := func(states ...http.ConnState) (client net.Conn) {
+// standing is a set of connections, each in one state; closed says what became of them.
+type standing struct {
+	*connections
+	ends map[string]net.Conn
+}
+
+func newStanding(t *testing.T, states map[string][]http.ConnState) *standing {
+	t.Helper()
+	s := &standing{newConnections(), map[string]net.Conn{}}
+	for name, states := range states {
 		client, server := net.Pipe()
 		t.Cleanup(func() { _ = client.Close(); _ = server.Close() })
-		for _, s := range states {
-			c.note(server, s)
+		for _, state := range states {
+			s.note(server, state)
 		}
-		return client
+		s.ends[name] = client
 	}
-	isClosed := func(client net.Conn) bool {
-		_ = client.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
-		_, err := bufio.NewReader(client).ReadByte()
-		return err != nil && !isTimeout(err)
+	return s
+}
+
+// closed lists them.
+func (s *standing) closed() (names []string) {
+	for name, client := range s.ends {
+		// A pipe says so when its other end was closed.
+		if client.SetReadDeadline(time.Now()) != nil {
+			names = append(names, name)
+		}
 	}
-	quietOne, busy, fresh := open(http.StateNew, http.StateActive, http.StateIdle), open(http.StateNew, http.StateActive, http.StateIdle, http.StateActive), open(http.StateNew)
-	c.closeQuiet(time.Now())
-	if isClosed(quietOne) {
-		t.Error("closed although a request may be on its way")
+	slices.Sort(names)
+	return names
+}
+
+func states() map[string][]http.ConnState {
+	return map[string][]http.ConnState{
+		"unused":        {http.StateNew},
+		"between calls": {http.StateNew, http.StateActive, http.StateIdle},
+		"busy":          {http.StateNew, http.StateActive, http.StateIdle, http.StateActive},
 	}
-	c.closeQuiet(time.Now().Add(quiet))
-	if !isClosed(quietOne) || isClosed(busy) || isClosed(fresh) {
-		t.Errorf("closed: quiet %t, with a request %t, new %t; want the quiet one alone", isClosed(quietOne), isClosed(busy), isClosed(fresh))
-	}
-	if len(c.idle) != 0 {
-		t.Errorf("%d connections are remembered for nothing", len(c.idle))
-	}
+}
+
+func TestQuietConnectionsAreClosedWhenThePodEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStanding(t, states())
+		ctx, stop := context.WithCancel(t.Context())
+		go s.closeWhenQuiet(ctx)
+		time.Sleep(quiet - time.Millisecond)
+		synctest.Wait()
+		if got := s.closed(); len(got) > 0 {
+			t.Errorf("closed although a request may be on its way: %v", got)
+		}
+		time.Sleep(quiet / 2)
+		synctest.Wait()
+		if got, want := s.closed(), []string{"between calls", "unused"}; !slices.Equal(got, want) {
+			t.Errorf("closed: %v, want %v", got, want)
+		}
+		if len(s.idle) != 0 {
+			t.Errorf("%d connections are remembered for nothing", len(s.idle))
+		}
+		stop()
+		synctest.Wait()
+	})
+}
+
+func TestAllButBusyConnectionsAreClosedWhenTheProcessEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStanding(t, states())
+		began := time.Now()
+		s.settle(t.Context())
+		if got, want := s.closed(), []string{"between calls", "unused"}; !slices.Equal(got, want) {
+			t.Errorf("closed: %v, want %v", got, want)
+		}
+		if took := time.Since(began); took < settled || took > 2*settled || !s.leaving.Load() {
+			t.Errorf("it took %s, leaving %t; want about %s and that clients are told", took, s.leaving.Load(), settled)
+		}
+	})
 }
 
 // requested is a connection on which a request waits.
@@ -95,18 +145,28 @@ type requested struct{ net.Conn }
 func (requested) Begun() bool { return true }
 
 func TestAConnectionOnWhichARequestWaitsIsNotQuiet(t *testing.T) {
-	client, server := net.Pipe()
-	t.Cleanup(func() { _ = client.Close(); _ = server.Close() })
-	c := newConnections()
-	conn := requested{server}
-	c.note(conn, http.StateIdle)
-	c.closeQuiet(time.Now().Add(2 * quiet))
-	if _, waits := c.idle[conn]; !waits {
-		t.Error("it was closed, and the request on it failed")
-	}
-}
-
-func isTimeout(err error) bool {
-	timeout, ok := err.(net.Error) //nolint:errorlint // as it comes from a pipe
-	return ok && timeout.Timeout()
+	synctest.Test(t, func(t *testing.T) {
+		client, server := net.Pipe()
+		defer func() { _ = client.Close(); _ = server.Close() }()
+		c := newConnections()
+		conn := requested{server}
+		c.note(conn, http.StateIdle)
+		time.Sleep(2 * quiet)
+		c.closeQuiet(quiet)
+		if _, waits := c.idle[conn]; !waits {
+			t.Fatal("it was closed, and the request on it failed")
+		}
+		began := time.Now()
+		time.AfterFunc(settleTimeout/2, func() { c.note(conn, http.StateActive) })
+		c.settle(t.Context())
+		if took := time.Since(began); took < settleTimeout/2 || took >= settleTimeout {
+			t.Errorf("settled after %s, want it when the request is read, after %s", took, settleTimeout/2)
+		}
+		c.note(conn, http.StateIdle)
+		began = time.Now()
+		c.settle(t.Context())
+		if took := time.Since(began); took != settleTimeout {
+			t.Errorf("one that is never read is waited for %s, want %s", took, settleTimeout)
+		}
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -197,6 +198,13 @@ func TestShutdownFinishesWhatIsInFlight(t *testing.T) {
 	<-entered
 	w.stop()
 	eventually(t, "readiness is gone", func() bool { status, r := w.readiness(); return status == 503 && strings.Contains(r.Reason, "ending") })
+	eventually(t, "nobody new is let in", func() bool {
+		c, err := net.Dial("tcp", w.addr)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err != nil
+	})
 	socket.echo("still open")
 	close(release)
 	if a := <-slow; a.Status != 200 || a.Body != "finished" {

@@ -94,6 +94,7 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 func serve(ctx context.Context, o options, log *slog.Logger, public, private net.Listener) error {
 	s := assemble(o, log)
 	s.loader.Check()
+	door := &framing.Listener{Listener: &closedOnce{public, sync.OnceValue(public.Close)}, HeadTimeout: headTimeout}
 
 	// What runs beside the requests goes on while they are finished.
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
@@ -115,7 +116,7 @@ func serve(ctx context.Context, o options, log *slog.Logger, public, private net
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 2)
-	go func() { failed <- front.Serve(&framing.Listener{Listener: public, HeadTimeout: headTimeout}) }()
+	go func() { failed <- front.Serve(door) }()
 	go func() { failed <- back.Serve(private) }()
 	log.Info("serving", "listen", public.Addr().String(), "admin", private.Addr().String(), "upstream", o.upstream)
 
@@ -124,6 +125,8 @@ func serve(ctx context.Context, o options, log *slog.Logger, public, private net
 	case <-ctx.Done():
 		s.admin.Draining.Store(true)
 		log.Info("ending: requests in flight are finished", "drain_timeout", o.drainTimeout.String())
+		err = door.Close()
+		s.clients.settle(context.WithoutCancel(ctx))
 		drain(context.WithoutCancel(ctx), front, &inFlight, o.drainTimeout, stopWork)
 	case err = <-failed:
 		stopWork()
@@ -134,6 +137,14 @@ func serve(ctx context.Context, o options, log *slog.Logger, public, private net
 	log.Info("ended")
 	return err
 }
+
+// closedOnce can be closed before its server is shut down, which closes it again.
+type closedOnce struct {
+	net.Listener
+	close func() error
+}
+
+func (l *closedOnce) Close() error { return l.close() }
 
 func newServer(base context.Context, handler http.Handler, inFlight *sync.WaitGroup, log *slog.Logger) *http.Server {
 	protocols := &http.Protocols{}

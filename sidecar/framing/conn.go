@@ -316,12 +316,12 @@ func (c *Conn) SetDeadline(t time.Time) error {
 	return c.Conn.SetWriteDeadline(t)
 }
 
-// Begun says whether a request is on its way on a connection that waits for one: a part
-// of its head was read, or bytes have come that nobody has read. When that cannot be
-// known it is false.
+// Begun says whether a request is on its way on a connection that waits for one: bytes
+// have come that nobody has read, a part of its head was read, or all of it and no handler
+// has it yet. When that cannot be known it is false.
 func (c *Conn) Begun() bool {
 	c.mu.Lock()
-	begun := !c.headEnds.IsZero()
+	begun := !c.headEnds.IsZero() || len(c.heads) > 0
 	c.mu.Unlock()
 	return begun || unread(c.Conn)
 }

@@ -72,7 +72,8 @@ type Revoker interface {
 	// revoked before stay as they are and are not counted. Each one that is counted comes
 	// through Revocations.
 	//
-	// With an error some may be revoked, and revoked is how many are known to be.
+	// With an error some may be revoked, and revoked is how many are known to be. With an
+	// [*UnreadableError] it is all that can be read.
 	// Calling again is fine, and does the rest. It works in steps of bounded size and
 	// ends with ctx between them.
 	RevokeWhere(ctx context.Context, which Selection, as Revocation) (revoked int, err error)

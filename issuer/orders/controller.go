@@ -187,11 +187,15 @@ func (c *Controller) sweep(ctx context.Context, policy *api.TokenPolicy, of inst
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	_, unreadable := errors.AsType[*session.UnreadableError](err)
 	logger := log.FromContext(ctx).WithValues("order", of.order, "orderTime", stamp(of))
 	c.memory.change(policy, of, func(k *known) {
 		k.uncounted += revoked
+		// What cannot be read holds nothing up but its own order, and that for as long as
+		// somebody can see it.
+		k.swept, k.stuck = k.swept || err == nil || unreadable, unreadable
+		k.done = (err == nil || unreadable && !reported) && !began.Before(of.due())
 		if err == nil {
-			k.swept, k.done = true, !began.Before(of.due())
 			k.trouble, k.failures, k.notBefore = "", 0, time.Time{}
 			return
 		}
@@ -204,8 +208,8 @@ func (c *Controller) sweep(ctx context.Context, policy *api.TokenPolicy, of inst
 	case revoked > 0:
 		logger.Info("sessions were ended by order", "sessions", revoked)
 	}
-	if !reported && err == nil {
-		c.late(policy, of)
+	if !reported && (err == nil || unreadable) {
+		c.late(policy, of, err)
 	}
 	return nil
 }
@@ -233,11 +237,15 @@ func (c *Controller) revoke(ctx context.Context, policy *api.TokenPolicy, of ins
 // may hold addresses, and differs from one try to the next.
 func trouble(err error) string {
 	var refused *refusal.Error
+	var unreadable *session.UnreadableError
 	switch {
 	case errors.As(err, &refused) && refused.Detail != "":
 		return refused.Detail
 	case errors.Is(err, errOther):
 		return errOther.Error()
+	case errors.As(err, &unreadable):
+		return fmt.Sprintf("all that can be read are; %d cannot be opened, and may be anybody's: %s. To go on, %s (docs/operations.md, \"End sessions\", has the commands)",
+			unreadable.Records, unreadable.Where(), unreadable.Remedy)
 	}
 	return "the session store does not answer"
 }

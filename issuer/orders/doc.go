@@ -27,6 +27,10 @@
 // one is made from memory, at each replica that has seen the order. That is enough,
 // because the login that it is for ends with the replica that has it under way.
 //
+// A record that cannot be read, sealed with a key that is lost, may be of anybody: its
+// order stays InProgress, names it, and is tried again until it is readable or gone. It
+// does not hold up the next order, and is given up when its annotation has gone on.
+//
 // The same value again is no new order, unless the annotation was seen with another
 // one, or without one, in between. The watch shows every change, so a removal is seen
 // even when no reconciliation came in between; only while no issuer runs, or while it

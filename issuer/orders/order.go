@@ -110,6 +110,8 @@ type known struct {
 	swept bool
 	// done: nothing is left to be done about it.
 	done bool
+	// stuck: the last sweep left nothing but records that cannot be read.
+	stuck bool
 	// uncounted sessions were revoked here and are not in the status yet.
 	uncounted int
 	// trouble is why the last sweep did not succeed; failures how many in a row, and
@@ -150,6 +152,7 @@ func decide(wanted *string, entry *api.Revocation, k known, now time.Time) verdi
 		switch late := entry.OrderTime.Add(takeOver); {
 		case !k.mine && now.Before(late):
 			return verdict{wait: late.Sub(now)}
+		case k.stuck && (wanted == nil || anew): // what cannot be read may never be
 		case now.Before(k.notBefore):
 			return verdict{wait: k.notBefore.Sub(now)}
 		case !k.swept || !now.Before(of.due()):

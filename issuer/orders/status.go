@@ -105,7 +105,7 @@ func (c *Controller) wrote(policy *api.TokenPolicy, next []api.Revocation, knows
 			c.announce(policy, of, entry.Sessions)
 		case stays && k.trouble != "" && !k.announced && entry.Message != before.Message:
 			c.Recorder.Eventf(policy, nil, corev1.EventTypeWarning, string(RevocationDelayed), string(of.order),
-				"%s of %s: %s", of.order, stamp(of), entry.Message)
+				"%s", beginning(fmt.Sprintf("%s of %s: %s", of.order, stamp(of), entry.Message)))
 		}
 		c.memory.change(policy, of, func(now *known) {
 			now.uncounted -= k.uncounted
@@ -120,8 +120,13 @@ func (c *Controller) announce(policy *api.TokenPolicy, of instance, sessions int
 		"%s of %s: %d sessions are revoked.", of.order, stamp(of), sessions)
 }
 
-// late says what the second sweep of an order has found that is no longer in the status.
-func (c *Controller) late(policy *api.TokenPolicy, of instance) {
+// late says what the second sweep of an order has found that is no longer in the status,
+// and what it has left: err, where nobody will look again.
+func (c *Controller) late(policy *api.TokenPolicy, of instance, err error) {
+	if err != nil {
+		c.Recorder.Eventf(policy, nil, corev1.EventTypeWarning, string(RevocationDelayed), string(of.order),
+			"%s", beginning(fmt.Sprintf("%s of %s is given up. Not all sessions are revoked: %s. Then order it again.", of.order, stamp(of), trouble(err))))
+	}
 	if k := c.memory.all(policy)[of]; k.uncounted > 0 {
 		c.announce(policy, of, reported(api.Revocation{State: api.RevocationInProgress, Order: of.order, Value: of.value, OrderTime: timeOf(of)}, k, c.Now()).Sessions)
 	}

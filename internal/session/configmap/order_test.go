@@ -6,6 +6,8 @@ package configmap
 import (
 	"bytes"
 	"errors"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -135,6 +137,43 @@ func TestAnOrderAmongBrokenRecords(t *testing.T) {
 				t.Error("the broken record was changed")
 			}
 		})
+	}
+}
+
+// Who gets the error can find the records, and as many as there are make it no longer.
+func TestAnOrderTellsWhichRecordsAreClosed(t *testing.T) {
+	config := testConfig(t)
+	config.Shards = 2
+	store := open(t, config)
+	sessions := fillShards(t, store, 20)
+	places := make([]string, len(sessions))
+	for i, s := range sessions {
+		at := locate(config.Policy, config.Shards, s.ID)
+		places[i] = "ConfigMap " + config.Namespace + "/" + store.shardName(at.shard) + " key " + at.key
+	}
+	slices.Sort(places)
+	other, err := NewSealer(AddSealingKey(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Client, config.Sealer = newClient(t), other
+	blind := open(t, config)
+	own := createSession(t, blind)
+	for range 2 {
+		n, err := blind.RevokeWhere(t.Context(), everybody(), order())
+		unreadable, ok := errors.AsType[*session.UnreadableError](err)
+		if !ok {
+			t.Fatalf("%d revoked: %v", n, err)
+		}
+		if unreadable.Records != len(sessions) || !slices.Equal(unreadable.Places, places[:3]) || !strings.Contains(unreadable.Where(), "; and 17 more") {
+			t.Errorf("%d records, at %s; want %q", unreadable.Records, unreadable.Where(), places[:3])
+		}
+		if !strings.Contains(unreadable.Remedy, SecretName) || !errors.Is(err, errKeyUnknown) || len(err.Error()) > 700 {
+			t.Errorf("%v; to go on, %s", err, unreadable.Remedy)
+		}
+	}
+	if found, err := blind.Load(t.Context(), own.ID); err != nil || found.Revoked == nil {
+		t.Errorf("the session beside them: %v", err)
 	}
 }
 

@@ -31,6 +31,7 @@ const (
 // IDs, which neither logins nor a failover change.
 func (s *Store) RevokeWhere(ctx context.Context, which session.Selection, as session.Revocation) (revoked int, err error) {
 	const what = "revoke sessions"
+	newer := &session.UnreadableError{Remedy: "finish the upgrade to the release that wrote them"}
 	for after := "-"; after != ""; {
 		page, err := do(ctx, s, what, func(ctx context.Context) (page, error) { return s.page(ctx, after, which) })
 		if err != nil {
@@ -45,8 +46,8 @@ func (s *Store) RevokeWhere(ctx context.Context, which session.Selection, as ses
 				return revoked, err
 			}
 		}
-		if page.newer {
-			return revoked, fmt.Errorf("%s: %w", what, errNewer)
+		for _, id := range page.newer {
+			newer.Add("key "+s.key(id), errNewer)
 		}
 		after = page.last
 	}
@@ -58,6 +59,9 @@ func (s *Store) RevokeWhere(ctx context.Context, which session.Selection, as ses
 		}
 		return struct{}{}, err
 	})
+	if err == nil && newer.Records > 0 {
+		err = newer
+	}
 	return revoked, err
 }
 
@@ -66,9 +70,9 @@ type page struct {
 	chosen []session.ID
 	// last is the place of the last one, empty when there are no more.
 	last string
-	// newer is set when a later release has written one of them, so that nobody of ours
-	// knows whether it is chosen.
-	newer bool
+	// newer are those that a later release has written, so that nobody of ours knows
+	// whether they are chosen.
+	newer []session.ID
 }
 
 // listed is a part of the index: at most so many IDs from a place on, in their order.
@@ -103,7 +107,7 @@ func (s *Store) page(ctx context.Context, after string, which session.Selection)
 		stored, err := decode(s.options.Policy, session.ID(ids[i]), raw)
 		switch {
 		case errors.Is(err, errNewer):
-			found.newer = true
+			found.newer = append(found.newer, session.ID(ids[i]))
 		case err == nil && stored.Revoked == nil && !now.After(stored.KeepUntil()) && which.Includes(stored):
 			found.chosen = append(found.chosen, stored.ID)
 		}

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
+
 	"github.com/tokenward/tokenward/internal/attempts"
 	"github.com/tokenward/tokenward/internal/session"
 	"github.com/tokenward/tokenward/internal/session/memory"
@@ -66,6 +68,38 @@ func TestAnOrderAmongRecordsOfANewerRelease(t *testing.T) {
 	}
 	if found, err := store.Load(t.Context(), ours.ID); err != nil || found.Revoked == nil {
 		t.Errorf("the session that is understood: %+v %v", found.Revoked, err)
+	}
+}
+
+// Their places are told, and nothing of the rest of the index is left undone.
+func TestARecordOfANewerReleaseDoesNotEndAnOrder(t *testing.T) {
+	server := testservers.Redis(t, testservers.RedisOptions{})
+	store := open(t, Options{Addresses: []string{server.Addr}})
+	ours := createSession(t, store)
+	client := server.Client(t)
+	for i := range 2 * indexPage { // "!" is before every character of an ID
+		id := session.ID(fmt.Sprintf("!%05d", i))
+		if err := client.ZAdd(t.Context(), store.index(), goredis.Z{Member: string(id)}).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if i%indexPage != 0 {
+			continue
+		}
+		if err := client.Set(t.Context(), store.key(id), "2 some other form", time.Hour).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n, err := store.RevokeWhere(t.Context(), everybody(), order)
+	unreadable, ok := errors.AsType[*session.UnreadableError](err)
+	if n != 1 || !ok || ProblemOf(err) != ProblemNewerRecord || !strings.Contains(unreadable.Remedy, "upgrade") {
+		t.Fatalf("%d revoked, %v", n, err)
+	}
+	want := []string{"key " + store.key("!00000"), "key " + store.key("!00256")}
+	if unreadable.Records != len(want) || !slices.Equal(unreadable.Places, want) {
+		t.Errorf("%d records, places %q, want %q", unreadable.Records, unreadable.Places, want)
+	}
+	if found, err := store.Load(t.Context(), ours.ID); err != nil || found.Revoked == nil {
+		t.Errorf("the session behind them: %+v %v", found.Revoked, err)
 	}
 }
 

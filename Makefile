@@ -79,7 +79,7 @@ test-fuzz: ## Fuzz every target for FUZZTIME (10s).
 	@grep -rlE --include='*_test.go' '^func Fuzz' api controllers internal issuer sidecar | xargs -r -n1 dirname | sort -u | while read -r package; do \
 		grep -hoE '^func Fuzz\w+' "$$package"/*_test.go | awk '{print $$2}' | while read -r target; do \
 			echo "fuzz: $$package $$target for $(FUZZTIME)"; \
-			$(GO) test -run='^$$' -fuzz="^$$target$$" -fuzztime=$(FUZZTIME) "./$$package"; \
+			$(GO) test -run='^$$' -fuzz="^$$target$$" -fuzztime=$(FUZZTIME) -fuzzminimizetime=20x "./$$package"; \
 		done; \
 	done
 

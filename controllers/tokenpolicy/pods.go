@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	api "github.com/tokenward/tokenward/api/v1alpha1"
@@ -85,6 +86,10 @@ func injectedInto(annotation string) injected {
 		PortName string      `json:"portName"`
 	}
 	if json.Unmarshal([]byte(annotation), &status) != nil {
+		return injected{}
+	}
+	// Who may edit the pod may write anything, and conditions repeat the name.
+	if status.Port < 0 || status.Port > 65535 || status.PortName != "" && len(validation.IsValidPortName(status.PortName)) > 0 {
 		return injected{}
 	}
 	return injected{status.Template, status.Capture, status.Port, status.PortName}

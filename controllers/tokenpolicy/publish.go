@@ -79,13 +79,30 @@ func (r *reconciler) renderSpec(_ context.Context, s *scope) error {
 	s.content, err = rendered.Marshal()
 	var invalid *settings.FieldError
 	if errors.As(err, &invalid) && !strings.HasPrefix(invalid.Field, installationField) {
-		s.refuse(api.ReasonSpecInvalid, "%v", err)
+		s.refuse(api.ReasonSpecInvalid, "%s", sayInvalid(err))
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("marshal the settings: %w", err)
 	}
 	return nil
+}
+
+// sayInvalid is the first of what is wrong, and how much more there is: every path of
+// every rule can be.
+func sayInvalid(err error) string {
+	all := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		all = joined.Unwrap()
+	}
+	sentences := make([]string, 0, maxReported+1)
+	for _, one := range all[:min(len(all), maxReported)] {
+		sentences = append(sentences, owned.Note(one.Error()))
+	}
+	if more := len(all) - maxReported; more > 0 {
+		sentences = append(sentences, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(sentences, "\n")
 }
 
 // renewLastGood keeps the last good settings in force while the spec is refused, but

@@ -6,6 +6,7 @@ package keyring
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 )
@@ -189,6 +190,9 @@ func (a *advance) countVersion(before *Ring) {
 	}
 	if same {
 		return
+	}
+	if a.Version == math.MaxInt64 {
+		return // nobody gets there by counting, and what follows would be older than every other
 	}
 	a.Version = max(a.Version+1, a.plan.Now.Unix())
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/tokenward/tokenward/internal/token"
 )
@@ -159,9 +160,10 @@ func (a *advance) add(key Key) {
 	}
 }
 
-// requestID bounds what is remembered of a request, which may be an annotation of any length.
+// requestID bounds what is remembered of a request, which may be an annotation of any length,
+// and is what the document gives back: JSON holds no broken UTF-8.
 func requestID(request string) string {
-	if len(request) <= 128 {
+	if len(request) <= 128 && utf8.ValidString(request) {
 		return request
 	}
 	sum := sha256.Sum256([]byte(request))

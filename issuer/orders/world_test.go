@@ -6,6 +6,7 @@ package orders
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"slices"
@@ -41,6 +42,10 @@ var server struct {
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	flag.Parse()
+	if flag.Lookup("test.fuzz").Value.String() != "" {
+		return m.Run() // of pure functions, in many processes: no cluster
+	}
 	log.SetLogger(logr.Discard())
 	env, err := testenv.New(testenv.Options{})
 	if err != nil {

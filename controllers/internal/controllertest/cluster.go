@@ -11,6 +11,7 @@ package controllertest
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -45,8 +46,13 @@ type Cluster struct {
 }
 
 // Run starts a cluster in which the manager may do what the packages' markers say,
-// runs the tests, and returns their exit code. For TestMain.
+// runs the tests, and returns their exit code. For TestMain. Fuzzing alone, which is of pure
+// functions and in many processes, gets no cluster.
 func Run(m *testing.M, into **Cluster, packages ...string) int {
+	flag.Parse()
+	if flag.Lookup("test.fuzz").Value.String() != "" {
+		return m.Run()
+	}
 	// Errors of the controllers tell what a test waits for in vain.
 	log.SetLogger(funcr.New(func(prefix, args string) { fmt.Fprintln(os.Stderr, prefix, args) }, funcr.Options{Verbosity: -1}))
 	cluster, err := start(packages)

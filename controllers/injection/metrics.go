@@ -27,5 +27,10 @@ func newCounter(registerer prometheus.Registerer) (*prometheus.CounterVec, error
 	if err != nil {
 		return nil, fmt.Errorf("register the metric tokenward_injections_total: %w", err)
 	}
+	// Every series exists before it counts, so that an increase over the first event is one,
+	// and a manager that is not scraped can be told from one that has seen no pod.
+	for _, verdict := range Verdicts() {
+		counter.WithLabelValues(string(verdict))
+	}
 	return counter, nil
 }

@@ -60,6 +60,16 @@ const (
 // its own, because something did not work. It is tried again by whoever created it.
 const Failed Verdict = "Failed"
 
+// Verdicts are all of them.
+func Verdicts() []Verdict {
+	return []Verdict{
+		Injected, AlreadyInjected, NotRequested,
+		AnnotationUnknown, PolicyNotFound, PolicyDeleting, CaptureUnsupported, CaptureForbidden, PodUnsupported,
+		StatusForeign, StatusMismatch, NameTaken, PortInvalid, PortNotDeclared, PortAmbiguous, PortProtocol,
+		PortOnHost, PortTaken, PortNameTaken, ResourcesInvalid, Failed,
+	}
+}
+
 // Refusal is why a pod is not admitted. Its message names the key, the value and
 // the remedy, and is fit for a user's eyes.
 type Refusal struct {

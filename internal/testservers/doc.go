@@ -1,7 +1,7 @@
 // Copyright The Tokenward Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package testservers starts real database servers for tests: each on a free
+// Package testservers starts real servers for tests, databases and Prometheus: each on a free
 // loopback port, with its data in a temporary folder, stopped when the test ends. The
 // binaries are those of the machine (Debian's packages); nothing that runs already
 // is touched.

@@ -96,7 +96,7 @@ var withValue = map[string]string{"-n": "namespace", "--namespace": "namespace",
 
 // flagsOf are those that a verb may have here, besides the namespace.
 var flagsOf = map[string][]string{
-	"create": {"from-literal", "from-file", "verb", "resource", "resource-name", "role", "serviceaccount"}, "apply": {"server-side", "filename", "kustomize"},
+	"create": {"from-literal", "from-file", "verb", "resource", "resource-name", "role", "clusterrole", "serviceaccount"}, "apply": {"server-side", "filename", "kustomize"},
 	"get": {"output", "all-namespaces", "selector"}, "describe": nil, "annotate": {"overwrite"}, "patch": {"type", "patch"},
 	"delete": {"all", "all-namespaces", "filename", "ignore-not-found", "selector"}, "rollout": nil, "wait": {"for", "timeout"},
 }
@@ -168,6 +168,12 @@ func (k *kubectl) understand(t *testing.T, folder string, c command) error {
 		object, err := created(c, folder)
 		if err != nil {
 			return err
+		}
+		if binding, ok := object.(*rbacv1.ClusterRoleBinding); ok {
+			// It could name a role that there is not.
+			if err := shared.Get(t.Context(), client.ObjectKey{Name: binding.RoleRef.Name}, &rbacv1.ClusterRole{}); err != nil {
+				return err
+			}
 		}
 		return shared.Create(t.Context(), object)
 	}
@@ -264,6 +270,12 @@ func created(c command, folder string) (client.Object, error) {
 		namespace, name, _ := strings.Cut(c.flag("serviceaccount"), ":")
 		return &rbacv1.RoleBinding{
 			ObjectMeta: at, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: c.flag("role")},
+			Subjects: []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: namespace, Name: name}},
+		}, nil
+	case "clusterrolebinding":
+		namespace, name, _ := strings.Cut(c.flag("serviceaccount"), ":")
+		return &rbacv1.ClusterRoleBinding{
+			ObjectMeta: at, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: c.flag("clusterrole")},
 			Subjects: []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: namespace, Name: name}},
 		}, nil
 	}

@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package testservers starts real servers for tests, databases and Prometheus: each on a free
-// loopback port, with its data in a temporary folder, stopped when the test ends. The
+// loopback port, with its data in a temporary folder, stopped when the test ends, on Linux
+// also when its process is killed. The
 // binaries are those of the machine (Debian's packages); nothing that runs already
 // is touched.
 //

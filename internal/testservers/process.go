@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -153,13 +154,22 @@ func start(tb testing.TB, signal syscall.Signal, probe func(context.Context) err
 	tb.Helper()
 	p := &process{tb: tb, name: filepath.Base(path), cmd: command(tb, path, args...), exited: make(chan struct{}), signal: signal}
 	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
-	if err := p.cmd.Start(); err != nil {
+	// It ends with us even when we are killed. What counts is the thread that starts it, so
+	// that one is kept for it. The program that makes the data folder is not asked to.
+	endWithThread(p.cmd.SysProcAttr, signal)
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer close(p.exited)
+		err := p.cmd.Start()
+		started <- err
+		if err == nil {
+			_ = p.cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
 		tb.Fatalf("start %s: %v", p.name, err)
 	}
-	go func() {
-		_ = p.cmd.Wait()
-		close(p.exited)
-	}()
 	tb.Cleanup(p.stop)
 	ctx, cancel := context.WithTimeout(context.Background(), startPatience) //nolint:usetesting // a server may be started from TestMain or Cleanup
 	defer cancel()

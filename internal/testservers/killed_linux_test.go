@@ -24,7 +24,7 @@ func TestAServerEndsWithTheTestThatIsKilled(t *testing.T) {
 	}
 	binary(t, "redis-server", "redis-server")
 	test := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$")
-	test.Env = append(os.Environ(), beKilled+"=1")
+	test.Env = append(os.Environ(), beKilled+"=1", "TMPDIR="+folder(t)) // which it cannot remove
 	output, err := test.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -14,11 +14,11 @@ import (
 	"time"
 )
 
-func portOf(t testing.TB, address string) string {
-	t.Helper()
+func portOf(tb testing.TB, address string) string {
+	tb.Helper()
 	_, port, err := net.SplitHostPort(strings.TrimPrefix(address, "http://"))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return port
 }

@@ -77,7 +77,7 @@ func FuzzPolicy(f *testing.F) {
 	})
 }
 
-// Found by fuzzing: the message was longer than a status may hold, so the status was never
+// The message was longer than a status may hold, so the status was never
 // written and the policy tried for ever. The schema of today lets no such path in.
 func TestAsManyPathsAreWrongAsThereCanBe(t *testing.T) {
 	policy := barePolicy()
@@ -172,7 +172,7 @@ func FuzzWays(f *testing.F) {
 	})
 }
 
-// Found by fuzzing: whoever may edit a pod could keep the status of its policy from being
+// Whoever may edit a pod could keep the status of its policy from being
 // written, because the messages repeat the name of a port.
 func TestAPodsAnnotationMakesNoMessageTooLong(t *testing.T) {
 	selector := map[string]string{"app": "shop"}

@@ -96,7 +96,7 @@ func FuzzAdvance(f *testing.F) {
 	})
 }
 
-// Found by fuzzing: such a request was a new one each time.
+// Such a request was a new one each time.
 func TestARequestIsActedOnOnceWhateverItsBytes(t *testing.T) {
 	for _, request := range []string{"now", "\xff", strings.Repeat("x", 256<<10)} {
 		l := begin(t)
@@ -108,7 +108,7 @@ func TestARequestIsActedOnOnceWhateverItsBytes(t *testing.T) {
 	}
 }
 
-// Found by fuzzing: the version began again below zero, or at the time.
+// The version began again below zero, or at the time.
 func TestAVersionNeverTurnsRound(t *testing.T) {
 	l := begin(t)
 	l.ring.Version = math.MaxInt64

@@ -156,9 +156,11 @@ func newServer(base context.Context, handler http.Handler, inFlight *sync.WaitGr
 			defer inFlight.Done()
 			handler.ServeHTTP(w, r)
 		}),
-		Protocols:         protocols,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 250},
-		ReadHeaderTimeout: headTimeout,
+		Protocols: protocols,
+		HTTP2:     &http.HTTP2Config{MaxConcurrentStreams: 250},
+		// A head is bounded by package framing, from its first byte. This one begins with
+		// the connection, and clients open some before they need them.
+		ReadHeaderTimeout: idleTimeout,
 		IdleTimeout:       idleTimeout,
 		// Package framing refuses larger heads with an answer of ours.
 		MaxHeaderBytes: 2 * framing.MaxHead,

@@ -48,12 +48,18 @@ func dialer(upstream string) func(context.Context, string, string) (net.Conn, er
 	return func(ctx context.Context, _, _ string) (net.Conn, error) { return d.DialContext(ctx, "tcp", upstream) }
 }
 
+// upstreamIdle is how long a connection to the application is kept without a request. It is
+// below what applications keep theirs (2 s for some, 5 s for many), so that they are
+// not the ones who close it: a request that meets that cannot be sent again. To connect
+// anew on loopback costs next to nothing.
+const upstreamIdle = time.Second
+
 func http1Transport(upstream string) http.RoundTripper {
 	return &http.Transport{
 		DialContext:           dialer(upstream),
 		MaxIdleConns:          256,
 		MaxIdleConnsPerHost:   256,
-		IdleConnTimeout:       90 * time.Second,
+		IdleConnTimeout:       upstreamIdle,
 		ExpectContinueTimeout: time.Second,
 		DisableCompression:    true,
 	}

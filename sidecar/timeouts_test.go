@@ -88,6 +88,8 @@ func TestOnlyAHeadThatHasBegunIsInAHurry(t *testing.T) {
 			_ = conn.Close()
 		}
 		_ = server.Close()
-		<-served
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
 	})
 }

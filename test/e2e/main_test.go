@@ -274,5 +274,26 @@ func describe(ctx context.Context, namespace string) string {
 			}
 		}
 	}
+	return text + lastWords(ctx, namespace, "tokenward") + lastWords(ctx, operatorNamespace, "")
+}
+
+// lastWords are the ends of the logs of one container of each pod that has it; "" is
+// the only one.
+func lastWords(ctx context.Context, namespace, container string) (text string) {
+	pods, err := world.kube.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return fmt.Sprintf("  no logs of %s: %v\n", namespace, err)
+	}
+	for _, p := range pods.Items {
+		if container != "" && len(p.Spec.InitContainers) == 0 {
+			continue
+		}
+		options := &corev1.PodLogOptions{Container: container, TailLines: new(int64(30))}
+		logs, err := world.kube.CoreV1().Pods(namespace).GetLogs(p.Name, options).DoRaw(ctx)
+		if err != nil {
+			logs = []byte(err.Error())
+		}
+		text += fmt.Sprintf("  log of pod %s/%s:\n    %s\n", namespace, p.Name, strings.ReplaceAll(strings.TrimSpace(string(logs)), "\n", "\n    "))
+	}
 	return text
 }

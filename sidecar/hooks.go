@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -54,7 +55,7 @@ func waitUntilServing(ctx context.Context, adminPort string) error {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return fmt.Errorf("the sidecar does not serve: %w", err)
+			return fmt.Errorf("the sidecar does not serve: %w", errors.Join(ctx.Err(), err))
 		}
 	}
 }

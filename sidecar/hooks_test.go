@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -69,7 +70,8 @@ func TestTheHookFailsForASidecarThatNeverServes(t *testing.T) {
 	gone.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := waitUntilServing(ctx, portOf(t, gone.URL)); err == nil || !strings.Contains(err.Error(), "does not serve") {
+	err := waitUntilServing(ctx, portOf(t, gone.URL))
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "does not serve") {
 		t.Errorf("error %v", err)
 	}
 }

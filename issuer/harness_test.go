@@ -87,6 +87,11 @@ func startIssuer(t *testing.T, clock *skipClock, change ...func(*issuer.Options)
 		UserName: "system:serviceaccount:" + operator + ":" + issuer.ServiceAccount,
 		Groups:   []string{"system:serviceaccounts", "system:serviceaccounts:" + operator, "system:authenticated"},
 	}
+	return startIssuerAs(t, as, clock, change...)
+}
+
+func startIssuerAs(t *testing.T, as *rest.Config, clock *skipClock, change ...func(*issuer.Options)) *instance {
+	t.Helper()
 	i := &instance{registry: prometheus.NewRegistry()}
 	log := funcr.NewJSON(func(line string) { i.write("", line) }, funcr.Options{Verbosity: 1})
 	mgr, err := ctrl.NewManager(as, ctrl.Options{
@@ -308,25 +313,30 @@ func (n *tenant) advance(plan keyring.Plan) {
 // requestToken gets a real service account token, bound to a pod unless its name is empty.
 func (n *tenant) requestToken(pod string, audiences ...string) string {
 	n.t.Helper()
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: n.namespace, Name: "default"}}
+	return requestToken(n.t, account, pod, audiences...)
+}
+
+func requestToken(t *testing.T, account *corev1.ServiceAccount, pod string, audiences ...string) string {
+	t.Helper()
 	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{Audiences: audiences}}
 	if pod != "" {
 		object := &corev1.Pod{
-			ObjectMeta: metav1.ObjectMeta{Namespace: n.namespace, Name: pod},
+			ObjectMeta: metav1.ObjectMeta{Namespace: account.Namespace, Name: pod},
 			Spec: corev1.PodSpec{
-				ServiceAccountName: "default", Containers: []corev1.Container{{Name: "app", Image: "app"}},
+				ServiceAccountName: account.Name, Containers: []corev1.Container{{Name: "app", Image: "app"}},
 			},
 		}
-		if err := shared.admin.Create(n.t.Context(), object); client.IgnoreAlreadyExists(err) != nil {
-			n.t.Fatal(err)
+		if err := shared.admin.Create(t.Context(), object); client.IgnoreAlreadyExists(err) != nil {
+			t.Fatal(err)
 		}
-		if err := shared.admin.Get(n.t.Context(), client.ObjectKeyFromObject(object), object); err != nil {
-			n.t.Fatal(err)
+		if err := shared.admin.Get(t.Context(), client.ObjectKeyFromObject(object), object); err != nil {
+			t.Fatal(err)
 		}
 		request.Spec.BoundObjectRef = &authenticationv1.BoundObjectReference{Kind: "Pod", APIVersion: "v1", Name: pod, UID: object.UID}
 	}
-	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: n.namespace, Name: "default"}}
-	if err := shared.admin.SubResource("token").Create(n.t.Context(), account, request); err != nil {
-		n.t.Fatal(err)
+	if err := shared.admin.SubResource("token").Create(t.Context(), account, request); err != nil {
+		t.Fatal(err)
 	}
 	return request.Status.Token
 }

@@ -12,7 +12,9 @@
 // Programs go by the reason, not by the status: a failed authentication of the user
 // has the status that the policy chose. When it is the caller, the pod, that is not
 // accepted, the status is 401 or 403 and the reason issuer_unavailable: to the client
-// behind the sidecar that is an outage, and no verdict on its token.
+// behind the sidecar that is an outage, and no verdict on its token. An issuer that cannot
+// work any more where another one may answers 421 with that reason, has done nothing, and
+// closes the connection: any call may be made again (RFC 9110 section 15.5.20).
 //
 // A release talks to the release before and after it: within a version fields are
 // only added, and a reader ignores those it does not know.

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"net/netip"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 	"github.com/go-logr/logr/funcr"
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/tokenward/tokenward/internal/protocol"
 	"github.com/tokenward/tokenward/internal/session"
@@ -398,6 +400,7 @@ func TestErrorsBecomeProblems(t *testing.T) {
 		"a wait is rounded up":                          {&refusal.Error{Reason: token.RateLimited, Status: 429, RetryAfter: time.Second + 1}, 429, token.RateLimited, "2", "rate_limited"},
 		"and never to none":                             {&refusal.Error{Reason: token.RateLimited, Status: 429, RetryAfter: time.Millisecond}, 429, token.RateLimited, "1", "rate_limited"},
 		"anything else":                                 {secret, 500, token.IssuerUnavailable, "", "fault"},
+		"our identity has ended":                        {refusal.Unavailable("later", apierrors.NewUnauthorized(canary)), 421, token.IssuerUnavailable, "2", "issuer_unavailable"},
 		"wrapped":                                       {fmt.Errorf("a: %w", refusal.Denied(token.SessionRevoked, "no")), 401, token.SessionRevoked, "", "session_revoked"},
 	}
 	for name, test := range tests {
@@ -413,6 +416,39 @@ func TestErrorsBecomeProblems(t *testing.T) {
 				t.Errorf("outcomes %v", outcomes)
 			}
 		})
+	}
+}
+
+// Whoever is sent to another issuer must not come back over the same connection.
+func TestAnIssuerThatSendsCallersElsewhereEndsTheConnection(t *testing.T) {
+	server, s := newServer(t)
+	var failure error
+	s.login = func(map[string]string) (exchange.Token, error) { return exchange.Token{}, failure }
+	used := func() (reused bool) {
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { reused = c.Reused }})
+		request, err := http.NewRequestWithContext(ctx, http.MethodPost, server.URL+tokenPath, strings.NewReader(`{"id": "a"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Authorization", "Bearer pod-token")
+		request.Header.Set("Content-Type", asJSON)
+		response, err := server.Client().Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		return reused
+	}
+	failure = refusal.Unavailable("later", errors.New("an outage of all"))
+	if first, second := used(), used(); first || !second {
+		t.Errorf("after an outage of all the connection is used again: %t", second)
+	}
+	failure = refusal.Unavailable("later", apierrors.NewUnauthorized(canary))
+	used()
+	for tries := 0; used(); tries++ { // the answer may come a moment before the GOAWAY
+		if tries == 1000 {
+			t.Fatal("the connection does not end")
+		}
 	}
 }
 

@@ -126,6 +126,7 @@ func (h *handler) handle(e endpoint) http.Handler {
 		s := &scope{}
 		outcome, err := h.pass(w, r, e, s)
 		if err != nil {
+			err = withoutIdentity(err)
 			outcome = h.refuse(w, r, err, s)
 		}
 		h.Observer.CallDone(e.call, outcome, h.Now().Sub(began))

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
 	"github.com/tokenward/tokenward/internal/protocol"
 	"github.com/tokenward/tokenward/issuer/refusal"
 )
@@ -31,6 +33,15 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error, s *s
 		return OutcomeFault
 	}
 	return string(refused.Reason)
+}
+
+// withoutIdentity sees when the API server does not know us any more: our pod was deleted
+// at once, and the process has not ended yet. Other issuers go on.
+func withoutIdentity(err error) error {
+	if apierrors.IsUnauthorized(err) {
+		return refusal.Elsewhere("this issuer's own identity has ended: ask another issuer", err)
+	}
+	return err
 }
 
 // wholeSeconds rounds up: who comes back any sooner is refused again.
@@ -55,6 +66,9 @@ func writeProblem(w http.ResponseWriter, refused *refusal.Error, denial int) {
 	header.Set("Cache-Control", "no-store")
 	if refused.RetryAfter > 0 {
 		header.Set("Retry-After", strconv.FormatInt(wholeSeconds(refused.RetryAfter), 10))
+	}
+	if status == http.StatusMisdirectedRequest {
+		header.Set("Connection", "close") // over HTTP/2 that is a GOAWAY
 	}
 	body, err := json.Marshal(protocol.NewProblem(status, refused.Reason, refused.Detail))
 	if err != nil {

@@ -74,6 +74,14 @@ func Unavailable(detail string, err error) *Error {
 	return &Error{Reason: token.IssuerUnavailable, Status: http.StatusServiceUnavailable, Detail: detail, RetryAfter: 2 * time.Second, Err: err}
 }
 
+// Elsewhere means that this issuer cannot do it and another one may: it has done nothing,
+// so that whatever was asked may be asked again (RFC 9110 section 15.5.20).
+func Elsewhere(detail string, err error) *Error {
+	refused := Unavailable(detail, err)
+	refused.Status = http.StatusMisdirectedRequest
+	return refused
+}
+
 // Of finds the refusal in an error. An error that is none is a fault of ours: it
 // gets status 500 and tells the caller nothing.
 func Of(err error) *Error {

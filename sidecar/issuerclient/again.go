@@ -26,8 +26,12 @@ const (
 	lastPause  = 400 * time.Millisecond
 )
 
-// lostError is a call without an answer: the issuer was not reached, or it died with the
-// call at hand.
+// errElsewhere is an issuer that has done nothing and sends its callers to another one
+// (RFC 9110 section 15.5.20). It closes the connection, so the next one may lead there.
+var errElsewhere = errors.New("status 421: it sends its callers to another issuer")
+
+// lostError is a call without an answer: the issuer was not reached, it died with the
+// call at hand, or it is about to.
 type lostError struct{ cause error }
 
 // Error says what happened.
@@ -45,7 +49,7 @@ type outage struct{ since, last time.Time }
 // A refresh and a look at the keys may be made twice, whatever became of the first: the
 // store makes one rotation of it (design section 4). A login would count its attempt
 // twice, and a second logout finds no session: these are made again only if no issuer
-// has seen them.
+// has begun with them.
 func (c *Client) mayTryAgain(call protocol.Call, err error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -62,13 +66,14 @@ func (c *Client) mayTryAgain(call protocol.Call, err error) bool {
 		return false // it is there, and not ours
 	}
 	repeatable := call == protocol.CallRefresh || call == protocol.CallKeys
-	return (repeatable || neverSent(err)) && now.Sub(c.outage.since) < tryFor
+	return (repeatable || neverBegun(err)) && now.Sub(c.outage.since) < tryFor
 }
 
-// neverSent says that there was no connection to send a call over.
-func neverSent(err error) bool {
+// neverBegun says that there was no connection to send a call over, or that the issuer
+// says it has done nothing.
+func neverBegun(err error) bool {
 	op, ok := errors.AsType[*net.OpError](err)
-	return ok && op.Op == "dial"
+	return ok && op.Op == "dial" || errors.Is(err, errElsewhere)
 }
 
 // sleep waits, and says whether ctx leaves time for another attempt.

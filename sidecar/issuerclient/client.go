@@ -170,7 +170,11 @@ func (c *Client) exchange(ctx context.Context, call protocol.Call, method string
 		return nil, err
 	}
 	defer func() { _ = res.Body.Close() }()
-	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusNoContent {
+	switch res.StatusCode {
+	case http.StatusOK, http.StatusNoContent:
+	case http.StatusMisdirectedRequest:
+		return nil, &lostError{errElsewhere}
+	default:
 		return nil, refusalOf(res)
 	}
 	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))

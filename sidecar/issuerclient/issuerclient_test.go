@@ -28,11 +28,21 @@ import (
 
 func newClient(t *testing.T, handler http.HandlerFunc) *Client {
 	t.Helper()
+	return clientOf(t, newIssuer(t, handler))
+}
+
+func newIssuer(t *testing.T, handler http.HandlerFunc) *httptest.Server {
+	t.Helper()
 	server := httptest.NewUnstartedServer(handler)
 	server.EnableHTTP2 = true
 	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
 	server.StartTLS()
 	t.Cleanup(server.Close)
+	return server
+}
+
+func clientOf(t *testing.T, server *httptest.Server) *Client {
+	t.Helper()
 	identity := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(identity, []byte("first"), 0o600); err != nil {
 		t.Fatal(err)

@@ -155,7 +155,7 @@ func describeLoad(r load.Report) string {
 	text := fmt.Sprintf("%d sent with a token by %d sessions, %d ok, %d refused as they had to be, %d new tokens, %d connections, pods %v, p50 %.1f ms, p99 %.1f ms, p99.9 %.1f ms, at most %.1f ms; schedule missed by %.1f ms at most, load average %s",
 		r.Sent, r.Sessions, r.OK, r.Refused, r.NewTokens, r.Connections, r.Pods, r.Latency.P50, r.Latency.P99, r.Latency.P999, r.Latency.Max, r.Late, loadAverage())
 	for what, count := range r.Failed {
-		text += fmt.Sprintf("\n  %d x %s", count, what)
+		text += fmt.Sprintf("\n  %d x %s, the last one at %s", count, what, r.LastFailed[what])
 	}
 	for _, e := range r.Examples {
 		text += fmt.Sprintf("\n  at %s, after %.1f ms, pod %q, connection %s: %s %s", e.Time, e.After, e.Pod, e.Connection, e.What, e.Answer)

@@ -62,6 +62,8 @@ type Report struct {
 	Unguarded int `json:"unguarded"`
 	// Failed counts failures of both sorts, and of logins, by what happened.
 	Failed map[string]int `json:"failed"`
+	// LastFailed is when the last one of each sort was due, RFC 3339 in UTC.
+	LastFailed map[string]string `json:"lastFailed"`
 	// Examples are the first failures.
 	Examples []Failure `json:"examples"`
 	// Sessions that are logged in.
@@ -88,7 +90,7 @@ func (r Report) Failures() (n int) {
 
 // Failure is one request that failed.
 type Failure struct {
-	// Time at which it was due, RFC 3339 in UTC.
+	// Time at which it was due, a login at which it was sent, RFC 3339 in UTC.
 	Time string `json:"time"`
 	// After is how long it took.
 	After Milliseconds `json:"after"`

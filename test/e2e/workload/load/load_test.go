@@ -114,6 +114,11 @@ func TestWhatGoesWrongIsCounted(t *testing.T) {
 		if r.OK != 0 || r.Refused != 0 || r.LetIn != 0 || r.Failed["status 503 issuer_unavailable"] != r.Sent || len(r.Examples) == 0 || len(r.Examples) > maxExamples {
 			t.Errorf("%+v", r)
 		}
+		for _, e := range r.Examples {
+			if last := r.LastFailed[e.What]; last < e.Time {
+				t.Errorf("the last one is of %s: %+v", last, e)
+			}
+		}
 	})
 	t.Run("a kept connection that is cut is not tried again", func(t *testing.T) {
 		var mu sync.Mutex

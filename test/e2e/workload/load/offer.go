@@ -74,8 +74,9 @@ func (r *Run) joinAll(ctx context.Context) {
 		if waitUntil(ctx, due) != nil {
 			return
 		}
+		sent := time.Now()
 		if err := r.join(context.WithoutCancel(ctx)); err != nil {
-			r.tally.failed(due, err.Error())
+			r.tally.failed(sent, err.Error())
 		}
 	}
 }

@@ -16,6 +16,9 @@ const (
 	maxAlike    = 4
 )
 
+// timeFormat is one that sorts: RFC 3339 with all its digits.
+const timeFormat = "2006-01-02T15:04:05.000Z07:00"
+
 // tally counts. It is safe for concurrent use.
 type tally struct {
 	mu     sync.Mutex
@@ -25,7 +28,7 @@ type tally struct {
 }
 
 func newTally() *tally {
-	return &tally{report: Report{Failed: map[string]int{}, Pods: map[string]int{}}}
+	return &tally{report: Report{Failed: map[string]int{}, LastFailed: map[string]string{}, Pods: map[string]int{}}}
 }
 
 // outcome is what became of one request.
@@ -50,9 +53,10 @@ func (t *tally) begin(due, now time.Time, mustFail bool) {
 	}
 }
 
-// failed notes a login that failed.
-func (t *tally) failed(due time.Time, what string) {
-	t.end(outcome{due: due, ended: time.Now(), failure: what})
+// failed notes a login that failed. It was sent when the one before it had ended, which may
+// be long after it was due.
+func (t *tally) failed(sent time.Time, what string) {
+	t.end(outcome{due: sent, ended: time.Now(), failure: what})
 }
 
 func (t *tally) end(o outcome) {
@@ -70,11 +74,13 @@ func (t *tally) end(o outcome) {
 	}
 	switch {
 	case o.failure != "":
+		at := o.due.UTC().Format(timeFormat)
 		r.Failed[o.failure]++
+		r.LastFailed[o.failure] = max(r.LastFailed[o.failure], at)
 		// A few of each sort say more than many of one.
 		if r.Failed[o.failure] <= maxAlike && len(r.Examples) < maxExamples {
 			r.Examples = append(r.Examples, Failure{
-				Time: o.due.UTC().Format(time.RFC3339Nano), After: milliseconds(o.ended.Sub(o.due)),
+				Time: at, After: milliseconds(o.ended.Sub(o.due)),
 				Pod: o.pod, What: o.failure, Connection: o.connection, Answer: o.answer,
 			})
 		}
@@ -97,7 +103,8 @@ func (t *tally) connected() {
 func (t *tally) snapshot() Report {
 	t.mu.Lock()
 	r := t.report
-	r.Failed, r.Pods, r.Examples = maps.Clone(r.Failed), maps.Clone(r.Pods), slices.Clone(r.Examples)
+	r.Failed, r.LastFailed = maps.Clone(r.Failed), maps.Clone(r.LastFailed)
+	r.Pods, r.Examples = maps.Clone(r.Pods), slices.Clone(r.Examples)
 	r.Late = milliseconds(t.late)
 	took := slices.Clone(t.took)
 	t.mu.Unlock()

@@ -8,7 +8,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"time"
 
 	"github.com/tokenward/tokenward/internal/protocol"
@@ -72,8 +71,8 @@ func (c *Client) mayTryAgain(call protocol.Call, err error) bool {
 // neverBegun says that there was no connection to send a call over, or that the issuer
 // says it has done nothing.
 func neverBegun(err error) bool {
-	op, ok := errors.AsType[*net.OpError](err)
-	return ok && op.Op == "dial" || errors.Is(err, errElsewhere)
+	_, ok := errors.AsType[*connectError](err)
+	return ok || errors.Is(err, errElsewhere)
 }
 
 // sleep waits, and says whether ctx leaves time for another attempt.

@@ -38,6 +38,9 @@ import (
 const (
 	// callTimeout bounds a refresh, a logout and a request for keys.
 	callTimeout = 5 * time.Second
+	// silence is after how long without a word from the issuer it is asked whether it is
+	// there, and how long it has to say so: together less than callTimeout.
+	silence = 2 * time.Second
 	// loginTimeout is longer: passwords are hashed, and wait their turn.
 	loginTimeout = 20 * time.Second
 	// maxAnswer bounds an answer; a key set of 64 keys has under 128 KiB.
@@ -79,6 +82,8 @@ type Client struct {
 	service   settings.IssuerService
 	transport *http.Transport
 	outage    outage
+	// dial is that of the operating system when it is nil.
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Login relays a client's own body. clientAddress is an IP, for limits only.
@@ -253,13 +258,17 @@ func (c *Client) reach(service settings.IssuerService) (*http.Transport, error) 
 		c.transport.CloseIdleConnections()
 	}
 	c.service = service
+	dial := c.dial
+	if dial == nil {
+		dial = (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext
+	}
+	to := connector{dial: dial, tls: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13, NextProtos: []string{"h2", "http/1.1"}}}
 	c.transport = &http.Transport{
-		// Short, because a connection to an issuer that has gone is tried again with another.
-		DialContext:         (&net.Dialer{Timeout: time.Second, KeepAlive: 15 * time.Second}).DialContext,
-		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13},
-		TLSHandshakeTimeout: 3 * time.Second,
-		ForceAttemptHTTP2:   true,
-		HTTP2:               &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 5 * time.Second},
+		DialTLSContext:    to.connect,
+		ForceAttemptHTTP2: true,
+		// An issuer that has gone without a word is noticed while a refresh that waits for it
+		// can still be made elsewhere.
+		HTTP2:               &http.HTTP2Config{SendPingTimeout: silence, PingTimeout: silence},
 		MaxIdleConnsPerHost: 4,
 		IdleConnTimeout:     90 * time.Second,
 		DisableCompression:  true,

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -93,6 +94,45 @@ func scale(t *testing.T, namespace, name string, replicas int32) {
 func end(t *testing.T, namespace, pod string) {
 	t.Helper()
 	if err := world.kube.CoreV1().Pods(namespace).Delete(t.Context(), pod, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// freeze has a process of a pod do nothing for a while, not even die: whoever waits for it
+// waits.
+func freeze(t *testing.T, pod *corev1.Pod, program string, lasting time.Duration) {
+	t.Helper()
+	freezer := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "freeze-"},
+		Spec: corev1.PodSpec{
+			NodeName: pod.Spec.NodeName, HostPID: true, RestartPolicy: corev1.RestartPolicyNever,
+			Containers: []corev1.Container{{
+				Name: "freeze", Image: "cluster.local/workload:1",
+				Args:            []string{"freeze", "-pod", string(pod.UID), "-for", lasting.String(), program},
+				SecurityContext: &corev1.SecurityContext{RunAsUser: new(int64(0)), RunAsNonRoot: new(false)},
+			}},
+		},
+	}
+	pods := world.kube.CoreV1().Pods(newNamespace(t))
+	created, err := pods.Create(t.Context(), freezer, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = until(t.Context(), func(ctx context.Context) error {
+		now, err := pods.Get(ctx, created.Name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		switch now.Status.Phase {
+		case corev1.PodSucceeded:
+			return nil
+		case corev1.PodFailed:
+			log, err := pods.GetLogs(created.Name, &corev1.PodLogOptions{}).DoRaw(ctx)
+			t.Fatalf("freeze %s of pod %s: %s %v", program, pod.Name, log, err)
+		}
+		return fmt.Errorf("the pod %s is %s", created.Name, now.Status.Phase)
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 }

@@ -42,6 +42,7 @@ func startWorkloadsOf(t *testing.T, data map[string]any, names ...string) (names
 // offered is a load that a pod offers to a workload.
 type offered struct {
 	namespace, pod, workload string
+	sessions                 int
 	before                   load.Report // at the beginning of a disturbance
 	ended                    bool
 }
@@ -51,7 +52,7 @@ type offered struct {
 // more must be refused.
 func offer(t *testing.T, namespace, workload string, perSecond int) *offered {
 	t.Helper()
-	o := &offered{namespace: namespace, workload: workload, pod: "load-" + workload}
+	o := &offered{namespace: namespace, workload: workload, pod: "load-" + workload, sessions: 100}
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: o.pod},
 		Spec: corev1.PodSpec{Containers: []corev1.Container{{
@@ -68,7 +69,7 @@ func offer(t *testing.T, namespace, workload string, perSecond int) *offered {
 		t.Fatalf("start the pod %s: %v", o.pod, err)
 	}
 	plan, err := json.Marshal(load.Plan{
-		URL: shopURL(namespace, workload), User: "alice", Sessions: 100, JoinSeconds: 30, PerSecond: perSecond, BadPerSecond: max(perSecond/50, 2), NewConnectionEvery: 10,
+		URL: shopURL(namespace, workload), User: "alice", Sessions: o.sessions, JoinSeconds: 30, PerSecond: perSecond, BadPerSecond: max(perSecond/50, 2), NewConnectionEvery: 10,
 		Login: fmt.Sprintf(`{"id":"alice","phone":%q,"password":%q}`, alicePhone, alicePassword),
 	})
 	if err != nil {

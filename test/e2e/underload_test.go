@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -52,13 +53,16 @@ func TestUnderLoad(t *testing.T) {
 		scale(t, namespace, "rolled", 4)
 		scale(t, namespace, "rolled", 2)
 	})
+	allJoined(t, loads) // a login that an issuer had begun ends with it
 	during(t, "issuer killed", loads, func(t *testing.T) {
 		t.Helper()
-		pods, err := deploymentPods(t.Context(), operatorNamespace, "tokenward-issuer")
-		if err != nil {
-			t.Fatal(err)
-		}
-		end(t, operatorNamespace, pods[0].Name)
+		end(t, operatorNamespace, issuer(t).Name)
+		settled(t, operatorNamespace, "tokenward-issuer")
+	})
+	during(t, "issuer frozen", loads, func(t *testing.T) {
+		t.Helper()
+		// Longer than a token lives, and not so long that the kubelet ends it.
+		freeze(t, issuer(t), "/tokenward", 35*time.Second)
 		settled(t, operatorNamespace, "tokenward-issuer")
 	})
 	during(t, "issuers rolled", loads, func(t *testing.T) {
@@ -114,6 +118,32 @@ func TestUnderLoad(t *testing.T) {
 		t.Logf("load on %s: %s", o.workload, describeLoad(r))
 		measured("load on "+o.workload+", under all disturbances", r)
 	}
+}
+
+// allJoined waits until every session is logged in.
+func allJoined(t *testing.T, loads []*offered) {
+	t.Helper()
+	for _, o := range loads {
+		err := until(t.Context(), func(context.Context) error {
+			if r := o.report(t); r.Sessions+r.Failures() < o.sessions {
+				return fmt.Errorf("%d of %d sessions of the load on %s are logged in", r.Sessions, o.sessions, o.workload)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// issuer is one of the issuers.
+func issuer(t *testing.T) *corev1.Pod {
+	t.Helper()
+	pods, err := deploymentPods(t.Context(), operatorNamespace, "tokenward-issuer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &pods[0]
 }
 
 // waitForKey waits until another key than old signs.

@@ -12,6 +12,7 @@
 //	workload check   the command of a probe
 //	workload load    many requests at a fixed rate, counted
 //	workload kill    ends another process of the pod, as a crash would
+//	workload freeze  stops a process of another pod for a while
 package main
 
 import (
@@ -47,9 +48,10 @@ func run(ctx context.Context, args []string) error {
 		"check":  runCheck,
 		"load":   func(ctx context.Context, args []string) error { return runServer(ctx, args, &load.Handler{}) },
 		"kill":   func(_ context.Context, args []string) error { return kill("/proc", args) },
+		"freeze": func(ctx context.Context, args []string) error { return freeze(ctx, "/proc", args) },
 	}
 	if len(args) == 0 || commands[args[0]] == nil {
-		return errors.New("usage: workload serve|call|probed|job|check|load|kill [flags]; -h shows the flags")
+		return errors.New("usage: workload serve|call|probed|job|check|load|kill|freeze [flags]; -h shows the flags")
 	}
 	return commands[args[0]](ctx, args[1:])
 }

@@ -252,6 +252,12 @@ func TestIssuerDownNeverLogsOut(t *testing.T) {
 	if a := w.do("GET", "/x", bearer(w.signer.token(expired))); a.Status != 503 || a.reason(t) != token.IssuerUnavailable || a.Header.Get("Retry-After") == "" {
 		t.Errorf("an expired token: status %d", a.Status)
 	}
+	// It was tried over other connections as well, any of which could have led to an issuer
+	// that is able; see issuerclient.TestAnIssuerThatIsUnableIsLeftForOneThatIsAble.
+	tried := w.issuer.count(protocol.CallRefresh)
+	if tried < 1 || tried > 4 {
+		t.Errorf("%d refreshes were tried for the expired token, want 4 at most", tried)
+	}
 	if a := w.do("GET", "/x", bearer(newSigner(t).token())); a.Status != 503 {
 		t.Errorf("a key that only the issuer could know: status %d", a.Status)
 	}
@@ -260,8 +266,8 @@ func TestIssuerDownNeverLogsOut(t *testing.T) {
 			t.Errorf("a token about to expire: status %d", a.Status)
 		}
 	}
-	if n := w.issuer.count(protocol.CallRefresh); n != 2 {
-		t.Errorf("%d refreshes were tried, want one for the expired token and one early", n)
+	if n := w.issuer.count(protocol.CallRefresh); n != tried+1 {
+		t.Errorf("%d refreshes were tried early, want 1", n-tried)
 	}
 }
 

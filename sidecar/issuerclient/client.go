@@ -82,6 +82,7 @@ type Client struct {
 	service   settings.IssuerService
 	transport *http.Transport
 	outage    outage
+	leaving   leaving
 	// dial is that of the operating system when it is nil.
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -162,7 +163,11 @@ func (c *Client) call(ctx context.Context, call protocol.Call, timeout time.Dura
 	defer cancel()
 	began := c.Now()
 	answer, err := c.exchange(ctx, call, method, body, header)
-	for pause := firstPause; c.mayTryAgain(call, err) && sleep(ctx, pause); pause = min(2*pause, lastPause) {
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		wait, again := c.mayTryAgain(call, err)
+		if !again || !c.tryAgain(ctx, wait, pause) {
+			break
+		}
 		answer, err = c.exchange(ctx, call, method, body, header)
 	}
 	c.Metrics.IssuerCall(string(call), resultOf(err), c.Now().Sub(began))
@@ -178,13 +183,17 @@ func (c *Client) exchange(ctx context.Context, call protocol.Call, method string
 	switch res.StatusCode {
 	case http.StatusOK, http.StatusNoContent:
 	case http.StatusMisdirectedRequest:
-		return nil, &lostError{errElsewhere}
+		return nil, &lostError{cause: errElsewhere}
 	default:
-		return nil, refusalOf(res)
+		err := refusalOf(res)
+		if res.StatusCode == http.StatusServiceUnavailable && errors.Is(err, ErrUnavailable) {
+			return nil, &lostError{cause: err, unable: true}
+		}
+		return nil, err
 	}
 	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
 	if err != nil {
-		return nil, &lostError{fmt.Errorf("read its answer: %w", err)}
+		return nil, &lostError{cause: fmt.Errorf("read its answer: %w", err)}
 	}
 	if len(answer) > maxAnswer {
 		return nil, fmt.Errorf("%w: its answer is too large", ErrUnavailable)
@@ -220,7 +229,7 @@ func (c *Client) do(ctx context.Context, call protocol.Call, method, since strin
 	// RoundTrip follows no redirect and keeps no cookie. Its errors name the address.
 	res, err := transport.RoundTrip(req)
 	if err != nil {
-		return nil, &lostError{err}
+		return nil, &lostError{cause: err}
 	}
 	return res, nil
 }

@@ -9,9 +9,11 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -20,6 +22,7 @@ import (
 	"time"
 
 	"github.com/tokenward/tokenward/internal/protocol"
+	"github.com/tokenward/tokenward/internal/token"
 )
 
 // network leads to issuers in memory, so that time can be that of synctest. Each
@@ -72,10 +75,14 @@ func (l listening) Accept() (net.Conn, error) {
 func (l listening) Close() error { l.close(); return nil }
 func (listening) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 443} }
 
-func (l listening) way(_ context.Context, n *network) (net.Conn, error) {
+func (l listening) way(ctx context.Context, n *network) (net.Conn, error) {
 	near, far := n.cable()
-	l.accepted <- far
-	return near, nil
+	select {
+	case l.accepted <- far:
+		return near, nil
+	case <-ctx.Done():
+		return nil, errors.Join(ctx.Err(), near.Close())
+	}
 }
 
 // serve starts an issuer of n.
@@ -112,6 +119,16 @@ func (n *network) cut() {
 	defer n.mu.Unlock()
 	for c := range n.open {
 		c.dark.Store(true)
+	}
+}
+
+// end closes what is open.
+func (n *network) end() {
+	n.mu.Lock()
+	open := slices.Collect(maps.Keys(n.open))
+	n.mu.Unlock()
+	for _, c := range open {
+		_ = c.Close()
 	}
 }
 
@@ -176,7 +193,7 @@ func over(t *testing.T, handler http.HandlerFunc, ways ...way) (*Client, *networ
 	}
 	c := clientOf(t, server)
 	c.dial = n.dial
-	t.Cleanup(func() { n.cut(); c.transport.CloseIdleConnections() })
+	t.Cleanup(n.end)
 	return c, n
 }
 
@@ -255,6 +272,94 @@ func TestAnIssuerThatGoesWithoutAWordFailsNoRefresh(t *testing.T) {
 		n.ways = []way{n.ways[0], nowhere, n.ways[0]}
 		n.mu.Unlock()
 		refreshes.Wait()
+	})
+}
+
+// unable is an issuer that lacks something that others have.
+func (n *network) unable(calls *atomic.Int32) way {
+	_, w := n.serve(func(w http.ResponseWriter, _ *http.Request) {
+		calls.Add(1)
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_ = json.NewEncoder(w).Encode(protocol.NewProblem(http.StatusServiceUnavailable, token.IssuerUnavailable, "the session store does not answer"))
+	})
+	return w
+}
+
+func TestAnIssuerThatIsUnableIsLeftForOneThatIsAble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, n := over(t, granted, nil)
+		var calls atomic.Int32
+		able, unable := n.ways[0], n.unable(&calls)
+		n.ways = []way{unable, unable, able}
+		began := time.Now()
+		if response, err := c.refresh(t.Context(), "old"); err != nil || response.AccessToken != "new" || time.Since(began) > firstStay || calls.Load() != 2 {
+			t.Errorf("a refresh: %v, after %s, with %d calls to the one that is unable", err, time.Since(began), calls.Load())
+		}
+		before := calls.Load()
+		if _, err := ask(t, c); err != nil || calls.Load() != before {
+			t.Errorf("afterwards: %v, and %d more calls to the one that is unable", err, calls.Load()-before)
+		}
+	})
+}
+
+// A login is a password hashed: only the next one goes elsewhere.
+func TestALoginAtAnIssuerThatIsUnableIsMadeOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, n := over(t, granted, nil)
+		var calls atomic.Int32
+		n.ways = []way{n.unable(&calls), n.ways[0]}
+		for _, want := range []error{ErrUnavailable, nil} {
+			if _, err := c.Login(t.Context(), []byte("{}"), "application/json", ""); !errors.Is(err, want) || calls.Load() != 1 {
+				t.Errorf("%v after %d calls, want %v", err, calls.Load(), want)
+			}
+		}
+	})
+}
+
+// An outage of a store must not have every sidecar connect anew all the time.
+func TestWhileAllIssuersAreUnableConnectionsStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, n := over(t, granted, nil)
+		var calls atomic.Int32
+		n.ways = []way{n.unable(&calls)}
+		for range 600 {
+			if _, err := c.refresh(t.Context(), "old"); !errors.Is(err, ErrUnavailable) {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		if dials, _ := n.counts(); dials < 15 || dials > 30 || calls.Load() > 603 {
+			t.Errorf("%d connections and %d calls in ten minutes of an outage", dials, calls.Load())
+		}
+	})
+}
+
+// Nor must one session that nobody can read, beside others that are well.
+func TestASessionThatNoIssuerCanReadMovesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var broken int
+		c, n := over(t, func(w http.ResponseWriter, r *http.Request) {
+			var asked protocol.RefreshRequest
+			if err := json.NewDecoder(r.Body).Decode(&asked); err != nil || asked.AccessToken == "well" {
+				granted(w, r)
+				return
+			}
+			broken++
+			w.WriteHeader(http.StatusServiceUnavailable)
+			_ = json.NewEncoder(w).Encode(protocol.NewProblem(http.StatusServiceUnavailable, token.IssuerUnavailable, ""))
+		}, nil)
+		for range 600 {
+			if _, err := c.refresh(t.Context(), "well"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.refresh(t.Context(), "broken"); !errors.Is(err, ErrUnavailable) {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		if dials, _ := n.counts(); dials > 30 || broken > 600+dials {
+			t.Errorf("%d connections, and %d calls for 600 that were in vain", dials, broken)
+		}
 	})
 }
 

@@ -79,14 +79,17 @@ func (i *instance) logged() string {
 	return i.log.String()
 }
 
+// asIssuer is who the issuer is to the API server.
+var asIssuer = rest.ImpersonationConfig{
+	UserName: "system:serviceaccount:" + operator + ":" + issuer.ServiceAccount,
+	Groups:   []string{"system:serviceaccounts", "system:serviceaccounts:" + operator, "system:authenticated"},
+}
+
 // startIssuer runs an issuer as its own service account until the test ends.
 func startIssuer(t *testing.T, clock *skipClock, change ...func(*issuer.Options)) *instance {
 	t.Helper()
 	as := rest.CopyConfig(shared.config)
-	as.Impersonate = rest.ImpersonationConfig{
-		UserName: "system:serviceaccount:" + operator + ":" + issuer.ServiceAccount,
-		Groups:   []string{"system:serviceaccounts", "system:serviceaccounts:" + operator, "system:authenticated"},
-	}
+	as.Impersonate = asIssuer
 	return startIssuerAs(t, as, clock, change...)
 }
 

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/tokenward/tokenward/internal/protocol"
@@ -23,11 +24,6 @@ const (
 	// firstPause and lastPause bound the waiting between attempts.
 	firstPause = 50 * time.Millisecond
 	lastPause  = 400 * time.Millisecond
-	// firstStay and lastStay bound for how long an issuer that is unable is stayed with.
-	firstStay = 500 * time.Millisecond
-	lastStay  = 30 * time.Second
-	// settled is after how long at one issuer the next one that is unable is left at once.
-	settled = 2 * lastStay
 )
 
 // errElsewhere is an issuer that has done nothing and sends its callers to another one
@@ -38,7 +34,9 @@ var errElsewhere = errors.New("status 421: it sends its callers to another issue
 // the call at hand or is about to, or it lacks something that it needs.
 type lostError struct {
 	cause error
-	// unable: it lacks something. What one issuer does not reach another one may.
+	// via is what it was sent over.
+	via *http.Transport
+	// unable: it lacks something, and says so.
 	unable bool
 }
 
@@ -73,8 +71,8 @@ func (c *Client) mayTryAgain(call protocol.Call, err error) (wait time.Duration,
 		return 0, false
 	}
 	now := c.Now()
-	if lost.unable {
-		wait = c.leave(now)
+	if lost.isFailing() {
+		wait = c.leave(lost.via, now)
 	}
 	if now.Sub(c.outage.last) > calm {
 		c.outage.since = now
@@ -85,44 +83,6 @@ func (c *Client) mayTryAgain(call protocol.Call, err error) (wait time.Duration,
 	}
 	repeatable := call == protocol.CallRefresh || call == protocol.CallKeys
 	return wait, (repeatable || neverBegun(err)) && now.Add(wait).Sub(c.outage.since) < tryFor
-}
-
-// leaving is when an issuer was left, and how soon after that the next one may be.
-type leaving struct {
-	last     time.Time
-	patience time.Duration
-}
-
-// leave has the next call connect anew, perhaps to another issuer; what is under way
-// goes on. While none of them is able that must not become a load of its own, so it may
-// have to wait. That others are answered meanwhile changes nothing: it may be one session
-// that no issuer can read.
-func (c *Client) leave(now time.Time) (wait time.Duration) {
-	if now.Sub(c.leaving.last) > settled {
-		c.leaving = leaving{}
-	}
-	if wait = c.leaving.last.Add(c.leaving.patience).Sub(now); wait > 0 {
-		return wait
-	}
-	c.leaving = leaving{last: now, patience: min(max(2*c.leaving.patience, firstStay), lastStay)}
-	if c.transport != nil {
-		c.transport.CloseIdleConnections()
-		c.transport = nil
-	}
-	return 0
-}
-
-// tryAgain waits, leaves an issuer that was unable, and says whether there is time left.
-func (c *Client) tryAgain(ctx context.Context, wait, pause time.Duration) bool {
-	if !sleep(ctx, max(wait, pause)) {
-		return false
-	}
-	if wait > 0 {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.leave(c.Now()) // unless another call has just done so
-	}
-	return true
 }
 
 // neverBegun says that there was no connection to send a call over, or that the issuer

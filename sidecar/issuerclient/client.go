@@ -128,14 +128,15 @@ func (c *Client) Keys(ctx context.Context) (*token.KeySet, error) {
 // Revocations opens the stream, whose lines are [protocol.RevocationEvent]. It lives
 // until ctx ends or the caller closes it.
 func (c *Client) Revocations(ctx context.Context, since string) (io.ReadCloser, error) {
-	res, err := c.do(ctx, protocol.CallRevocations, http.MethodGet, since, nil, http.Header{})
+	res, via, err := c.do(ctx, protocol.CallRevocations, http.MethodGet, since, nil, http.Header{})
 	if err != nil {
 		c.Metrics.IssuerCall(string(protocol.CallRevocations), resultOf(err), 0)
 		return nil, err
 	}
 	if res.StatusCode != http.StatusOK {
 		defer func() { _ = res.Body.Close() }()
-		err := refusalOf(res)
+		err := failureOf(res, via)
+		c.leaveFor(err)
 		c.Metrics.IssuerCall(string(protocol.CallRevocations), resultOf(err), 0)
 		return nil, err
 	}
@@ -165,8 +166,11 @@ func (c *Client) call(ctx context.Context, call protocol.Call, timeout time.Dura
 	answer, err := c.exchange(ctx, call, method, body, header)
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		wait, again := c.mayTryAgain(call, err)
-		if !again || !c.tryAgain(ctx, wait, pause) {
+		if !again || !sleep(ctx, max(wait, pause)) {
 			break
+		}
+		if wait > 0 {
+			c.leaveFor(err)
 		}
 		answer, err = c.exchange(ctx, call, method, body, header)
 	}
@@ -175,25 +179,17 @@ func (c *Client) call(ctx context.Context, call protocol.Call, timeout time.Dura
 }
 
 func (c *Client) exchange(ctx context.Context, call protocol.Call, method string, body []byte, header http.Header) ([]byte, error) {
-	res, err := c.do(ctx, call, method, "", body, header)
+	res, via, err := c.do(ctx, call, method, "", body, header)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = res.Body.Close() }()
-	switch res.StatusCode {
-	case http.StatusOK, http.StatusNoContent:
-	case http.StatusMisdirectedRequest:
-		return nil, &lostError{cause: errElsewhere}
-	default:
-		err := refusalOf(res)
-		if res.StatusCode == http.StatusServiceUnavailable && errors.Is(err, ErrUnavailable) {
-			return nil, &lostError{cause: err, unable: true}
-		}
-		return nil, err
+	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusNoContent {
+		return nil, failureOf(res, via)
 	}
 	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
 	if err != nil {
-		return nil, &lostError{cause: fmt.Errorf("read its answer: %w", err)}
+		return nil, &lostError{cause: fmt.Errorf("read its answer: %w", err), via: via}
 	}
 	if len(answer) > maxAnswer {
 		return nil, fmt.Errorf("%w: its answer is too large", ErrUnavailable)
@@ -201,23 +197,23 @@ func (c *Client) exchange(ctx context.Context, call protocol.Call, method string
 	return answer, nil
 }
 
-func (c *Client) do(ctx context.Context, call protocol.Call, method, since string, body []byte, header http.Header) (*http.Response, error) {
+func (c *Client) do(ctx context.Context, call protocol.Call, method, since string, body []byte, header http.Header) (res *http.Response, via *http.Transport, err error) {
 	s := c.Settings()
 	if s == nil {
-		return nil, fmt.Errorf("%w: there are no settings yet", ErrUnavailable)
+		return nil, nil, fmt.Errorf("%w: there are no settings yet", ErrUnavailable)
 	}
 	identity, err := c.identity()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	transport, err := c.reach(s.IssuerService)
+	via, err = c.reach(s.IssuerService)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	target := strings.TrimSuffix(s.IssuerService.URL, "/") + protocol.Path(s.Policy.Namespace, s.Policy.Name, call)
 	req, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(body))
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	if since != "" {
 		query := req.URL.Query()
@@ -227,11 +223,11 @@ func (c *Client) do(ctx context.Context, call protocol.Call, method, since strin
 	req.Header = header
 	req.Header.Set("Authorization", "Bearer "+identity)
 	// RoundTrip follows no redirect and keeps no cookie. Its errors name the address.
-	res, err := transport.RoundTrip(req)
+	res, err = via.RoundTrip(req)
 	if err != nil {
-		return nil, &lostError{cause: err}
+		return nil, nil, &lostError{cause: err, via: via}
 	}
-	return res, nil
+	return res, via, nil
 }
 
 func (c *Client) identity() (string, error) {
@@ -283,6 +279,18 @@ func (c *Client) reach(service settings.IssuerService) (*http.Transport, error) 
 		DisableCompression:  true,
 	}
 	return c.transport, nil
+}
+
+// failureOf tells what the issuer cannot do from what it refuses.
+func failureOf(res *http.Response, via *http.Transport) error {
+	if res.StatusCode == http.StatusMisdirectedRequest {
+		return &lostError{cause: errElsewhere, via: via}
+	}
+	err := refusalOf(res)
+	if res.StatusCode == http.StatusServiceUnavailable && errors.Is(err, ErrUnavailable) {
+		return &lostError{cause: err, via: via, unable: true}
+	}
+	return err
 }
 
 // refusalOf reads a problem. What is none, and a status of the server's own, is no

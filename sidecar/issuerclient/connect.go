@@ -32,7 +32,7 @@ func (e *connectError) Unwrap() error { return e.cause }
 
 // connector connects to a Service. An issuer behind it may have gone without a word, as
 // with its node, and be led to for a minute yet: a connection there never comes about,
-// while the next one may lead elsewhere. So that is not waited for.
+// while the next one may lead elsewhere. So that is not waited for; see ADR 0025.
 type connector struct {
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 	tls  *tls.Config

@@ -302,6 +302,36 @@ func TestAnIssuerThatIsUnableIsLeftForOneThatIsAble(t *testing.T) {
 	})
 }
 
+func TestAnIssuerThatAnswersNothingInTimeIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, n := over(t, granted, nil)
+		_, slow := n.serve(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		n.ways = []way{slow, n.ways[0]}
+		if _, err := c.refresh(t.Context(), "old"); !errors.Is(err, ErrUnavailable) {
+			t.Error(err)
+		}
+		if _, err := ask(t, c); err != nil {
+			t.Errorf("afterwards: %v", err)
+		}
+	})
+}
+
+func TestAnIssuerThatHasNoRevocationsIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, n := over(t, granted, nil)
+		var calls atomic.Int32
+		n.ways = []way{n.unable(&calls), n.ways[0]}
+		if _, err := c.Revocations(t.Context(), ""); !errors.Is(err, ErrUnavailable) {
+			t.Error(err)
+		}
+		stream, err := c.Revocations(t.Context(), "")
+		if err != nil || calls.Load() != 1 {
+			t.Fatalf("afterwards: %v, and %d calls to the one that is unable", err, calls.Load())
+		}
+		_ = stream.Close()
+	})
+}
+
 // A login is a password hashed: only the next one goes elsewhere.
 func TestALoginAtAnIssuerThatIsUnableIsMadeOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -75,15 +75,43 @@ func relay(ctx context.Context, listener net.Listener, to string) error {
 		}
 		go func() {
 			defer from.Close() //nolint:errcheck // both ways have ended
-			onward, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "tcp", to)
+			onward, err := reach(ctx, to)
 			if err != nil {
 				_, _ = fmt.Fprintf(os.Stderr, "relay: %v\n", err)
+				end(from.(*net.TCPConn))
 				return
 			}
 			defer onward.Close() //nolint:errcheck // as above
 			pass(from.(*net.TCPConn), onward.(*net.TCPConn))
 		}()
 	}
+}
+
+// reach connects. A node refuses connections to a Service until it has heard of the
+// Service's pods, which may be a moment after they are ready.
+func reach(ctx context.Context, to string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
+	for {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", to)
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			return conn, err
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// end closes a connection without resetting it, which would end `kubectl port-forward`.
+func end(conn *net.TCPConn) {
+	_ = conn.CloseWrite()
+	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_, _ = io.Copy(io.Discard, conn)
 }
 
 // pass copies both ways until both have ended.

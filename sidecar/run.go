@@ -22,6 +22,7 @@ import (
 	"github.com/tokenward/tokenward/sidecar/proxy"
 	"github.com/tokenward/tokenward/sidecar/reload"
 	"github.com/tokenward/tokenward/sidecar/revocation"
+	"github.com/tokenward/tokenward/sidecar/standstill"
 )
 
 const (
@@ -40,6 +41,7 @@ const (
 type sidecar struct {
 	loader   *reload.Loader
 	follower *revocation.Follower
+	watch    *standstill.Watch
 	admin    *admin.Handler
 	proxy    *proxy.Proxy
 	refresh  *issuerclient.Refresher
@@ -53,8 +55,11 @@ func assemble(o options, log *slog.Logger) *sidecar {
 	loader := reload.New(reload.Options{
 		Dir: o.settingsDir, Sessions: revoked, MemoryBytes: memoryBytes, Metrics: m, Log: log, Now: time.Now,
 	})
-	client := &issuerclient.Client{Settings: loader.Settings, IdentityFile: o.identityFile, Metrics: m, Now: time.Now}
-	s := &sidecar{loader: loader, refresh: &issuerclient.Refresher{Client: client}, clients: newConnections()}
+	watch := standstill.New(time.Now)
+	client := &issuerclient.Client{
+		Settings: loader.Settings, IdentityFile: o.identityFile, Metrics: m, Now: time.Now, StoodStill: watch.Lasted,
+	}
+	s := &sidecar{loader: loader, watch: watch, refresh: &issuerclient.Refresher{Client: client}, clients: newConnections()}
 	s.follower = &revocation.Follower{Set: revoked, Open: client.Revocations, Now: time.Now, Report: func(err error) {
 		if err == nil {
 			log.Info("revocations arrive again")
@@ -102,6 +107,7 @@ func serve(ctx context.Context, o options, log *slog.Logger, public, private net
 	var background sync.WaitGroup
 	background.Go(func() { s.loader.Run(work) })
 	background.Go(func() { s.follower.Run(work) })
+	background.Go(func() { s.watch.Run(work) })
 	s.admin.Leave = sync.OnceFunc(func() {
 		log.Info("the pod ends: clients are told to connect elsewhere")
 		s.clients.leaving.Store(true)

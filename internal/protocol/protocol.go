@@ -38,6 +38,12 @@ const (
 	// without a port, from the sidecar to the issuer. Only for limits, never for access.
 	ClientAddressHeader = "Tokenward-Client-Address"
 
+	// SentAtHeader carries when a sidecar sent a refresh, or first sent one that it makes
+	// again, in milliseconds since 1970 by the clock of the issuers, which it knows from the
+	// header Date of their answers; see ADR 0026. A sidecar that has had no answer yet leaves
+	// it out. What is decided by it only ever spares a session.
+	SentAtHeader = "Tokenward-Sent-At"
+
 	// ProblemContentType is RFC 9457.
 	ProblemContentType = "application/problem+json"
 )

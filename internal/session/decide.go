@@ -47,6 +47,24 @@ type Presented struct {
 	// WasCurrent says that it was the session's current token at a moment after it was
 	// presented. It is then no reuse, however long the decision has taken since.
 	WasCurrent bool
+	// SentAt is when it was on its way at the latest, by an issuer's clock; zero when nobody
+	// knows, which is as now. A request may have waited for long, in a network or for a
+	// process that stood still, and what it brings was perhaps current when it was sent.
+	SentAt time.Time
+}
+
+// sentAsCurrent says that p, which is older than the current token of s, may have been
+// that when it was sent. Times of rotations are cut to the second. When the token before
+// the previous one was replaced is known, of older ones it is not.
+func (p Presented) sentAsCurrent(s Session) bool {
+	replaced := s.Previous.IssuedAt
+	if p.Generation == s.Generation-1 {
+		if !s.Previous.Is(p.TokenID) {
+			return false // it never was
+		}
+		replaced = s.RotatedAt
+	}
+	return !p.SentAt.IsZero() && p.SentAt.Before(replaced.Add(time.Second))
 }
 
 // Action is what a refresh comes to.
@@ -84,11 +102,13 @@ type Verdict struct {
 //  2. The current token: Rotate. When the current token lives as long as the session
 //     does, a new one could not live longer, and it is a Replay: else every request
 //     in a session's last moments would write to the store.
-//  3. The previous token within the grace, or that was current when it was presented: Replay. When the current token has died
-//     meanwhile the replay would be of no use, and it is the Rotate that would follow.
+//  3. The previous token within the grace, or that was current when it was presented:
+//     Replay. When the current token has died meanwhile the replay would be of no use, and
+//     it is the Rotate that would follow.
 //  4. An older token: Deny while it has not expired itself, so that an early refresh
-//     never does harm, and if it was current when it was presented; theft otherwise:
-//     Revoke, or Deny if the policy says so.
+//     never does harm, and if it was current when it was presented, or may have been when
+//     it was sent: nobody waits for that answer any more. Theft otherwise: Revoke, or
+//     Deny if the policy says so.
 //  5. A newer token than the store knows, or another one of the same generation: we
 //     signed it, so the store went back to an older state, and what it knows of the
 //     session, revocations included, cannot be trusted: Revoke, whatever the policy says.
@@ -113,7 +133,7 @@ func Decide(s Session, p Presented, now time.Time, pol Policy, newTokenID string
 		return replay(s)
 
 	case p.Generation < s.Generation:
-		if pol.OnReuse == OnReuseDeny || p.WasCurrent || !expired(p.ExpiresAt, now, pol) {
+		if pol.OnReuse == OnReuseDeny || p.WasCurrent || p.sentAsCurrent(s) || !expired(p.ExpiresAt, now, pol) {
 			return Verdict{Action: ActionDeny, Next: s, Reason: token.TokenReused}
 		}
 		return Verdict{Action: ActionRevoke, Next: s.Revoke(token.TokenReused, now), Reason: token.TokenReused}

@@ -44,6 +44,13 @@ func refresh(t *testing.T, s session.Session, at time.Time, tokenID string) sess
 	return v.Next
 }
 
+// sent is the session's token in a request that was sent at a time and comes late.
+func sent(s session.Session, at time.Time) session.Presented {
+	p := presented(s)
+	p.SentAt = at
+	return p
+}
+
 func TestDecide(t *testing.T) {
 	first := session.New("policy", "alice", login, policy, "one")
 	// The first token is refused from 12:05:30; it is refreshed at 12:10.
@@ -80,6 +87,13 @@ func TestDecide(t *testing.T) {
 		"a replay of a token that has died since would be of no use":    {session: second, shown: presented(first), at: after(rotatedAt, 5*time.Minute+31*time.Second), policy: func(p *session.Policy) { p.ReuseGrace = 10 * time.Minute }, action: session.ActionRotate},
 		"a token that was current when it was presented needs no grace": {session: second, shown: wasCurrent(first), at: after(rotatedAt, time.Minute), action: session.ActionReplay},
 		"nor is it theft when the session has gone further":             {session: third, shown: wasCurrent(first), at: after(rotatedAt, time.Hour), action: session.ActionDeny, reason: token.TokenReused},
+		"nor is it theft when it was sent before it was replaced":       {session: second, shown: sent(first, after(rotatedAt, -time.Second)), at: after(rotatedAt, time.Minute), action: session.ActionDeny, reason: token.TokenReused},
+		"the second of the rotation is in doubt":                        {session: second, shown: sent(first, after(rotatedAt, 999*time.Millisecond)), at: after(rotatedAt, time.Minute), action: session.ActionDeny, reason: token.TokenReused},
+		"the next one is not":                                           {session: second, shown: sent(first, after(rotatedAt, time.Second)), at: after(rotatedAt, time.Minute), action: session.ActionRevoke, reason: token.TokenReused},
+		"sent before it was replaced, and the session has gone further": {session: third, shown: sent(first, after(rotatedAt, -time.Second)), at: after(rotatedAt, time.Hour), action: session.ActionDeny, reason: token.TokenReused},
+		"sent between the two rotations it is theft":                    {session: third, shown: sent(first, after(rotatedAt, time.Minute)), at: after(rotatedAt, 10*time.Minute), action: session.ActionRevoke, reason: token.TokenReused},
+		"a token that never was current is theft whenever it was sent":  {session: second, shown: session.Presented{Generation: 1, TokenID: "other", ExpiresAt: first.Current.ExpiresAt, SentAt: login}, at: rotatedAt, action: session.ActionRevoke, reason: token.TokenReused},
+		"a newer token than the store knows, too":                       {session: first, shown: sent(second, login), at: rotatedAt, action: session.ActionRevoke, reason: token.SessionRevoked},
 		"an older token is theft":                                       {session: third, shown: presented(first), at: after(rotatedAt, 10*time.Minute), action: session.ActionRevoke, reason: token.TokenReused},
 		"an older token that has not expired is denied and nobody hurt": {session: third, shown: session.Presented{Generation: 1, TokenID: "one", ExpiresAt: after(rotatedAt, time.Hour)}, at: after(rotatedAt, 10*time.Minute), action: session.ActionDeny, reason: token.TokenReused},
 		"the leeway counts as not expired":                              {session: third, shown: session.Presented{Generation: 1, TokenID: "one", ExpiresAt: after(rotatedAt, 9*time.Minute+30*time.Second)}, at: after(rotatedAt, 10*time.Minute), action: session.ActionDeny, reason: token.TokenReused},

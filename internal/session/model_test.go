@@ -5,6 +5,7 @@ package session_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -172,6 +173,19 @@ func TestDecideAgainstAReference(t *testing.T) {
 				w.present(w.lineage.tokens[len(w.lineage.tokens)-2])
 			},
 			"any token ever made is presented": func(t *rapid.T) { w.present(rapid.SampledFrom(w.held).Draw(t, "token")) },
+			"what was sent while its token was current arrives at last, and harms nobody": func(t *rapid.T) {
+				i := rapid.IntRange(0, len(w.lineage.tokens)-1).Draw(t, "token")
+				replaced := w.now
+				if later := w.lineage.at[i+1:]; len(later) > 0 { // not in order where the clock stepped back
+					replaced = slices.MinFunc(later, time.Time.Compare).Add(999 * time.Millisecond)
+				}
+				ago := rapid.Int64Range(0, int64(time.Hour)).Draw(t, "before it was replaced")
+				m := w.lineage.tokens[i]
+				shown := session.Presented{Generation: m.generation, TokenID: m.id, ExpiresAt: m.exp, SentAt: replaced.Add(-time.Duration(ago))}
+				if v := session.Decide(w.session, shown, w.now.Add(999*time.Millisecond), w.pol, "new"); v.Action == session.ActionRevoke {
+					t.Fatalf("generation %d of %d, sent at %s: %s %q", m.generation, len(w.lineage.tokens), shown.SentAt, v.Action, v.Reason)
+				}
+			},
 			"time passes": func(t *rapid.T) {
 				w.now = w.now.Add(time.Duration(rapid.IntRange(1, 120).Draw(t, "seconds")) * time.Second)
 			},

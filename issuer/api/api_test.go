@@ -50,6 +50,7 @@ type stub struct {
 	mu       sync.Mutex
 	outcomes []string
 	from     []netip.Addr
+	sentAt   time.Time
 	log      strings.Builder
 	expires  time.Time
 }
@@ -81,7 +82,10 @@ func (s *stub) Login(_ context.Context, _ *exchange.Policy, fields map[string]st
 	return s.login(fields)
 }
 
-func (s *stub) Refresh(_ context.Context, _ *exchange.Policy, raw string) (exchange.Token, error) {
+func (s *stub) Refresh(_ context.Context, _ *exchange.Policy, raw string, sentAt time.Time) (exchange.Token, error) {
+	s.mu.Lock()
+	s.sentAt = sentAt
+	s.mu.Unlock()
 	return s.token(raw)
 }
 
@@ -314,6 +318,45 @@ func TestRefreshAndLogoutTakeATokenInTheBody(t *testing.T) {
 	}
 	if outcomes, _ := s.seen(); !cmp.Equal(outcomes, []string{"refresh replayed", "logout done"}) {
 		t.Errorf("outcomes %v", outcomes)
+	}
+}
+
+func TestARefreshIsToldWhenItWasSent(t *testing.T) {
+	server, s := newServer(t)
+	s.token = func(string) (exchange.Token, error) { return exchange.Token{Raw: "new", How: exchange.Rotated}, nil }
+	for said, want := range map[string]time.Time{
+		"1764000000123": time.UnixMilli(1764000000123), "": {}, "yesterday": {}, "-5": {}, "99999999999999999999": {},
+	} {
+		response := send(t, server, http.MethodPost, protocol.Path("shop", "web", protocol.CallRefresh), `{"access_token": "a"}`, "Content-Type", asJSON, protocol.SentAtHeader, said)
+		if response.StatusCode != http.StatusOK || !s.sentAt.Equal(want) {
+			t.Errorf("%q: status %d, sent at %s, want %s", said, response.StatusCode, s.sentAt, want)
+		}
+	}
+}
+
+func TestAnswersHaveTheIssuersTime(t *testing.T) {
+	at := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	for name, answer := range map[string]http.HandlerFunc{
+		"with a status": func(w http.ResponseWriter, _ *http.Request) {
+			at = at.Add(time.Minute)
+			w.WriteHeader(http.StatusNoContent)
+		},
+		"which is begun": func(w http.ResponseWriter, _ *http.Request) { _ = http.NewResponseController(w).Flush() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				answer(api.NewDated(w, func() time.Time { return at }), r)
+			}))
+			defer server.Close()
+			response, err := server.Client().Get(server.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = response.Body.Close()
+			if got := response.Header.Get("Date"); got != at.Format(http.TimeFormat) {
+				t.Errorf("%s, want %s", got, at)
+			}
+		})
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"strconv"
+	"time"
 
 	"github.com/tokenward/tokenward/internal/protocol"
 	"github.com/tokenward/tokenward/issuer/exchange"
@@ -44,7 +46,7 @@ func (h *handler) refresh(w http.ResponseWriter, r *http.Request, s *scope) (str
 	if err != nil {
 		return "", err
 	}
-	got, err := h.Exchange.Refresh(r.Context(), s.policy, raw)
+	got, err := h.Exchange.Refresh(r.Context(), s.policy, raw, sentAt(r))
 	if err != nil {
 		return "", err
 	}
@@ -61,6 +63,15 @@ func (h *handler) logout(w http.ResponseWriter, r *http.Request, s *scope) (stri
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return outcomeDone, nil
+}
+
+// sentAt is what the sidecar says, zero when it says nothing that is understood.
+func sentAt(r *http.Request) time.Time {
+	milliseconds, err := strconv.ParseInt(r.Header.Get(protocol.SentAtHeader), 10, 64)
+	if err != nil || milliseconds <= 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(milliseconds)
 }
 
 func (h *handler) keys(w http.ResponseWriter, _ *http.Request, s *scope) (string, error) {
@@ -86,6 +97,7 @@ func writeJSON(w http.ResponseWriter, value any) error {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusOK)
 	_, _ = w.Write(body)
 	return nil
 }

@@ -38,7 +38,8 @@ type Policies interface {
 type Exchange interface {
 	// Login: from is the client's address, the zero value when the sidecar did not say.
 	Login(ctx context.Context, p *exchange.Policy, fields map[string]string, from netip.Addr) (exchange.Token, error)
-	Refresh(ctx context.Context, p *exchange.Policy, raw string) (exchange.Token, error)
+	// Refresh: sentAt is zero when the sidecar did not say.
+	Refresh(ctx context.Context, p *exchange.Policy, raw string, sentAt time.Time) (exchange.Token, error)
 	Logout(ctx context.Context, p *exchange.Policy, raw string) error
 }
 
@@ -116,6 +117,7 @@ const (
 func (h *handler) handle(e endpoint) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := h.Now()
+		w = newDated(w, h.Now)
 		if !e.endless {
 			ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
 			defer cancel()

@@ -39,7 +39,7 @@ func TestTwoHundredRefreshesOverThreeIssuersAreOneRotation(t *testing.T) {
 		for i := range calls {
 			wg.Go(func() {
 				<-begin
-				tokens[i], errs[i] = f.issuers[i%issuers].Refresh(t.Context(), f.policy, current.Raw)
+				tokens[i], errs[i] = f.issuers[i%issuers].Refresh(t.Context(), f.policy, current.Raw, time.Time{})
 			})
 		}
 		close(begin)

@@ -284,7 +284,7 @@ func (f *fixture) login(tb testing.TB) exchange.Token {
 
 func (f *fixture) refresh(tb testing.TB, raw string) (exchange.Token, error) {
 	tb.Helper()
-	return f.issuers[0].Refresh(tb.Context(), f.policy, raw)
+	return f.issuers[0].Refresh(tb.Context(), f.policy, raw, time.Time{})
 }
 
 func (f *fixture) mustRefresh(tb testing.TB, raw string) exchange.Token {

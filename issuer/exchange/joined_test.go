@@ -21,7 +21,7 @@ func TestACallDoesNotJoinAnAnswerThatIsOlderThanTheCall(t *testing.T) {
 		f := newFixture(t, token.EdDSA, 2)
 		first := f.login(t)
 		f.expire()
-		second, err := f.issuers[1].Refresh(t.Context(), f.policy, first.Raw)
+		second, err := f.issuers[1].Refresh(t.Context(), f.policy, first.Raw, time.Time{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -38,12 +38,12 @@ func TestACallDoesNotJoinAnAnswerThatIsOlderThanTheCall(t *testing.T) {
 		var calls sync.WaitGroup
 		var early, late exchange.Token
 		var errEarly, errLate error
-		calls.Go(func() { early, errEarly = f.issuers[0].Refresh(t.Context(), f.policy, first.Raw) })
+		calls.Go(func() { early, errEarly = f.issuers[0].Refresh(t.Context(), f.policy, first.Raw, time.Time{}) })
 		<-loaded // in the grace: the early one is to get the second token
-		if _, err := f.issuers[1].Refresh(t.Context(), f.policy, second.Raw); err != nil {
+		if _, err := f.issuers[1].Refresh(t.Context(), f.policy, second.Raw, time.Time{}); err != nil {
 			t.Fatal(err)
 		}
-		calls.Go(func() { late, errLate = f.issuers[0].Refresh(t.Context(), f.policy, first.Raw) })
+		calls.Go(func() { late, errLate = f.issuers[0].Refresh(t.Context(), f.policy, first.Raw, time.Time{}) })
 		synctest.Wait()
 		close(goOn)
 		calls.Wait()
@@ -70,7 +70,7 @@ func TestWhoLosesARaceIsNoThiefHoweverLongItTook(t *testing.T) {
 		"it is denied and nobody hurt when the winner has gone on": {
 			meanwhile: func(t *testing.T, f *fixture, second exchange.Token) {
 				t.Helper()
-				if _, err := f.issuers[1].Refresh(t.Context(), f.policy, second.Raw); err != nil {
+				if _, err := f.issuers[1].Refresh(t.Context(), f.policy, second.Raw, time.Time{}); err != nil {
 					t.Error(err)
 				}
 			},
@@ -89,14 +89,14 @@ func TestWhoLosesARaceIsNoThiefHoweverLongItTook(t *testing.T) {
 					return
 				}
 				var err error
-				if won, err = f.issuers[1].Refresh(t.Context(), f.policy, first.Raw); err != nil {
+				if won, err = f.issuers[1].Refresh(t.Context(), f.policy, first.Raw, time.Time{}); err != nil {
 					t.Error(err)
 				}
 				test.meanwhile(t, f, won)
 				f.pass(grace + time.Second)
 			}
 			f.store.afterLoad.Store(&hook)
-			lost, err := f.issuers[0].Refresh(t.Context(), f.policy, first.Raw)
+			lost, err := f.issuers[0].Refresh(t.Context(), f.policy, first.Raw, time.Time{})
 			if test.reason != "" {
 				wantReason(t, err, test.reason, 0)
 			} else if err != nil || lost.Raw != won.Raw {

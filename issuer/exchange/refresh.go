@@ -6,6 +6,7 @@ package exchange
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/tokenward/tokenward/internal/session"
 	"github.com/tokenward/tokenward/internal/token"
@@ -15,7 +16,10 @@ import (
 
 // Refresh exchanges a token for its successor. However many calls present one token,
 // over however many processes: one rotates the session, and all get the same token.
-func (s *Service) Refresh(ctx context.Context, p *Policy, raw string) (Token, error) {
+// SentAt is when the call was sent at the latest, by an issuer's clock, or zero: of calls
+// that share an answer it is that of the first, so a call that came late takes nobody for
+// a thief.
+func (s *Service) Refresh(ctx context.Context, p *Policy, raw string, sentAt time.Time) (Token, error) {
 	// RFC 7519 section 4.1.4 forbids an expired token; exchanging one is a profile of
 	// its own, and only where the policy says so. Expiry is all that may be wrong.
 	claims, err := p.verify(raw, s.now(), !p.RefuseExpired)
@@ -27,7 +31,7 @@ func (s *Service) Refresh(ctx context.Context, p *Policy, raw string) (Token, er
 	for {
 		got, joined, err := s.refreshes.Do(ctx, key, refreshTimeout, func(ctx context.Context) (shared, error) {
 			began := s.moments.Add(1)
-			answer, err := s.exchange(ctx, p, claims)
+			answer, err := s.exchange(ctx, p, claims, sentAt)
 			return shared{Token: answer, began: began}, err
 		})
 		switch {
@@ -49,8 +53,8 @@ type shared struct {
 	began int64
 }
 
-func (s *Service) exchange(ctx context.Context, p *Policy, claims *token.Claims) (Token, error) {
-	presented := session.Presented{Generation: claims.Generation, TokenID: claims.ID, ExpiresAt: claims.ExpiresAt}
+func (s *Service) exchange(ctx context.Context, p *Policy, claims *token.Claims, sentAt time.Time) (Token, error) {
+	presented := session.Presented{Generation: claims.Generation, TokenID: claims.ID, ExpiresAt: claims.ExpiresAt, SentAt: sentAt}
 	for range maxAttempts {
 		stored, err := s.load(ctx, p, claims)
 		if err != nil {

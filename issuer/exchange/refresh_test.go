@@ -68,7 +68,7 @@ func TestARetryWithinTheGraceGetsTheSameTokenByteForByte(t *testing.T) {
 			f.pass(grace)
 			// The user changed meanwhile; a replay must not show it. And it does not ask.
 			f.users.fail(errors.New("connection refused"))
-			again, err := f.issuers[1].Refresh(t.Context(), f.policy, first.Raw)
+			again, err := f.issuers[1].Refresh(t.Context(), f.policy, first.Raw, time.Time{})
 			if err != nil || again.How != exchange.Replayed || again.Raw != second.Raw {
 				t.Errorf("%s, %v; the same token: %v", again.How, err, again.Raw == second.Raw)
 			}
@@ -107,6 +107,32 @@ func TestAThiefAfterTheGraceEndsTheSession(t *testing.T) {
 	wantReason(t, err, token.SessionRevoked, 0)
 	if revoked := f.stored(t, first.Session).Revoked; revoked == nil || revoked.Reason != token.TokenReused {
 		t.Errorf("revoked: %+v", revoked)
+	}
+}
+
+// An issuer that stood still answers at last what was made again elsewhere long ago.
+func TestARefreshThatComesLateEndsNoSession(t *testing.T) {
+	f := newFixture(t, token.ES256, 2)
+	first := f.login(t)
+	f.expire()
+	sentAt := f.now()
+	second := f.mustRefresh(t, first.Raw)
+	f.expire()
+	third := f.mustRefresh(t, second.Raw)
+	f.pass(grace + time.Second)
+	for _, late := range []exchange.Token{first, second} {
+		_, err := f.issuers[1].Refresh(t.Context(), f.policy, late.Raw, sentAt)
+		wantReason(t, err, token.TokenReused, 0)
+	}
+	if f.stored(t, first.Session).Revoked != nil {
+		t.Fatal("the session was revoked")
+	}
+	f.expire()
+	f.mustRefresh(t, third.Raw)
+	_, err := f.issuers[1].Refresh(t.Context(), f.policy, second.Raw, f.now())
+	wantReason(t, err, token.TokenReused, 0)
+	if f.stored(t, first.Session).Revoked == nil {
+		t.Error("a thief's token, sent now, ends no session")
 	}
 }
 
@@ -205,7 +231,7 @@ func TestOnlyExpiryMayBeWrong(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, err := f.issuers[0].Refresh(t.Context(), test.policy, test.raw)
+			_, err := f.issuers[0].Refresh(t.Context(), test.policy, test.raw, time.Time{})
 			wantReason(t, err, test.want, 0)
 			if err != nil && strings.Contains(err.Error(), "canary") {
 				t.Errorf("the error holds the token: %v", err)

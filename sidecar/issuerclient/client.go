@@ -77,12 +77,16 @@ type Client struct {
 	IdentityFile string
 	Metrics      *metrics.Metrics
 	Now          func() time.Time
+	// StoodStill is for how long requests that are read now may have lain here because this
+	// process stood still; never when it is nil.
+	StoodStill func() time.Duration
 
-	mu        sync.Mutex
-	service   settings.IssuerService
-	transport *http.Transport
-	outage    outage
-	leaving   leaving
+	mu         sync.Mutex
+	service    settings.IssuerService
+	transport  *http.Transport
+	outage     outage
+	leaving    leaving
+	issuerTime issuerTime
 	// dial is that of the operating system when it is nil.
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -99,7 +103,9 @@ func (c *Client) refresh(ctx context.Context, raw string) (protocol.TokenRespons
 	if err != nil {
 		return protocol.TokenResponse{}, fmt.Errorf("encode refresh: %w", err)
 	}
-	return c.askForToken(ctx, protocol.CallRefresh, callTimeout, body, jsonHeader())
+	header := jsonHeader()
+	c.stamp(header)
+	return c.askForToken(ctx, protocol.CallRefresh, callTimeout, body, header)
 }
 
 // Logout ends the session of a token.
@@ -227,6 +233,7 @@ func (c *Client) do(ctx context.Context, call protocol.Call, method, since strin
 	if err != nil {
 		return nil, nil, &lostError{cause: err, via: via}
 	}
+	c.hear(res)
 	return res, via, nil
 }
 

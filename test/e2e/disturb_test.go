@@ -123,10 +123,10 @@ func freeze(t *testing.T, pod *corev1.Pod, program string, lasting time.Duration
 		if err != nil {
 			return err
 		}
-		switch now.Status.Phase {
-		case corev1.PodSucceeded:
+		if now.Status.Phase == corev1.PodSucceeded {
 			return nil
-		case corev1.PodFailed:
+		}
+		if now.Status.Phase == corev1.PodFailed {
 			log, err := pods.GetLogs(created.Name, &corev1.PodLogOptions{}).DoRaw(ctx)
 			t.Fatalf("freeze %s of pod %s: %s %v", program, pod.Name, log, err)
 		}

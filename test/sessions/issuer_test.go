@@ -106,7 +106,7 @@ func (i *issuer) mustLogin(ctx context.Context, t *testing.T) exchange.Token {
 }
 
 func (i *issuer) refresh(ctx context.Context, raw string) (exchange.Token, error) {
-	return i.service.Refresh(ctx, i.policy, raw)
+	return i.service.Refresh(ctx, i.policy, raw, time.Time{})
 }
 
 // claims of a token that this issuer has signed, expired or not.

@@ -41,7 +41,8 @@ const (
 	// SentAtHeader carries when a sidecar sent a refresh, or first sent one that it makes
 	// again, in milliseconds since 1970 by the clock of the issuers, which it knows from the
 	// header Date of their answers; see ADR 0026. A sidecar that has had no answer yet leaves
-	// it out. What is decided by it only ever spares a session.
+	// it out. What is long ago is not begun; besides, what is decided by it only ever spares
+	// a session.
 	SentAtHeader = "Tokenward-Sent-At"
 
 	// ProblemContentType is RFC 9457.

@@ -53,18 +53,22 @@ type Presented struct {
 	SentAt time.Time
 }
 
-// sentAsCurrent says that p, which is older than the current token of s, may have been
-// that when it was sent. Times of rotations are cut to the second. When the token before
-// the previous one was replaced is known, of older ones it is not.
-func (p Presented) sentAsCurrent(s Session) bool {
-	replaced := s.Previous.IssuedAt
-	if p.Generation == s.Generation-1 {
+// mayHaveBeenGood says that p, which is older than the current token of s, may have been
+// the current one or within its grace when it was sent. Times of rotations are cut to the
+// second. When the token before the previous one was replaced is known, of older ones it is
+// not.
+func (p Presented) mayHaveBeenGood(s Session, pol Policy) bool {
+	until := s.Previous.IssuedAt
+	switch p.Generation {
+	case s.Generation - 1:
 		if !s.Previous.Is(p.TokenID) {
 			return false // it never was
 		}
-		replaced = s.RotatedAt
+		until = s.graceEnd(pol)
+	case s.Generation - 2:
+		until = earlier(s.RotatedAt, graceEnd(s.Previous.IssuedAt, p.ExpiresAt, pol))
 	}
-	return !p.SentAt.IsZero() && p.SentAt.Before(replaced.Add(time.Second))
+	return !p.SentAt.IsZero() && p.SentAt.Before(until.Add(time.Second))
 }
 
 // Action is what a refresh comes to.
@@ -106,9 +110,8 @@ type Verdict struct {
 //     Replay. When the current token has died meanwhile the replay would be of no use, and
 //     it is the Rotate that would follow.
 //  4. An older token: Deny while it has not expired itself, so that an early refresh
-//     never does harm, and if it was current when it was presented, or may have been when
-//     it was sent: nobody waits for that answer any more. Theft otherwise: Revoke, or
-//     Deny if the policy says so.
+//     never does harm, and if it was current when it was presented, or may have been good
+//     when it was sent. Theft otherwise: Revoke, or Deny if the policy says so.
 //  5. A newer token than the store knows, or another one of the same generation: we
 //     signed it, so the store went back to an older state, and what it knows of the
 //     session, revocations included, cannot be trusted: Revoke, whatever the policy says.
@@ -133,7 +136,7 @@ func Decide(s Session, p Presented, now time.Time, pol Policy, newTokenID string
 		return replay(s)
 
 	case p.Generation < s.Generation:
-		if pol.OnReuse == OnReuseDeny || p.WasCurrent || p.sentAsCurrent(s) || !expired(p.ExpiresAt, now, pol) {
+		if pol.OnReuse == OnReuseDeny || p.WasCurrent || p.mayHaveBeenGood(s, pol) || !expired(p.ExpiresAt, now, pol) {
 			return Verdict{Action: ActionDeny, Next: s, Reason: token.TokenReused}
 		}
 		return Verdict{Action: ActionRevoke, Next: s.Revoke(token.TokenReused, now), Reason: token.TokenReused}
@@ -169,7 +172,11 @@ func (s Session) end(pol Policy) time.Time {
 // grace counts from when that token is refused, or the client that goes on using it
 // in good faith would be taken for a thief.
 func (s Session) graceEnd(pol Policy) time.Time {
-	return later(s.RotatedAt, s.Previous.ExpiresAt.Add(pol.Leeway)).Add(pol.ReuseGrace)
+	return graceEnd(s.RotatedAt, s.Previous.ExpiresAt, pol)
+}
+
+func graceEnd(replaced, expires time.Time, pol Policy) time.Time {
+	return later(replaced, expires.Add(pol.Leeway)).Add(pol.ReuseGrace)
 }
 
 func expired(at, now time.Time, pol Policy) bool { return now.After(at.Add(pol.Leeway)) }

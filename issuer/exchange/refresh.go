@@ -14,6 +14,11 @@ import (
 	"github.com/tokenward/tokenward/issuer/refusal"
 )
 
+// tooLate is how old a request may be: twice the time that a sidecar waits for the answer.
+// Nobody gets the answer to an older one, and a token that nobody gets must not replace one
+// that somebody has.
+const tooLate = 10 * time.Second
+
 // Refresh exchanges a token for its successor. However many calls present one token,
 // over however many processes: one rotates the session, and all get the same token.
 // SentAt is when the call was sent at the latest, by an issuer's clock, or zero: of calls
@@ -25,6 +30,9 @@ func (s *Service) Refresh(ctx context.Context, p *Policy, raw string, sentAt tim
 	claims, err := p.verify(raw, s.now(), !p.RefuseExpired)
 	if err != nil {
 		return Token{}, err
+	}
+	if !sentAt.IsZero() && s.now().Sub(sentAt) > tooLate {
+		return Token{}, refusal.Unavailable("the request was sent long ago", nil)
 	}
 	key := refreshKey{policy: p.UID, session: session.ID(claims.SessionID), generation: claims.Generation, token: claims.ID}
 	arrived := s.moments.Add(1)

@@ -113,23 +113,29 @@ func TestAThiefAfterTheGraceEndsTheSession(t *testing.T) {
 // An issuer that stood still answers at last what was made again elsewhere long ago.
 func TestARefreshThatComesLateEndsNoSession(t *testing.T) {
 	f := newFixture(t, token.ES256, 2)
+	f.policy.Session.ReuseGrace = time.Second
 	first := f.login(t)
 	f.expire()
 	sentAt := f.now()
 	second := f.mustRefresh(t, first.Raw)
-	f.expire()
-	third := f.mustRefresh(t, second.Raw)
-	f.pass(grace + time.Second)
-	for _, late := range []exchange.Token{first, second} {
-		_, err := f.issuers[1].Refresh(t.Context(), f.policy, late.Raw, sentAt)
-		wantReason(t, err, token.TokenReused, 0)
+	f.pass(5 * time.Second)
+	late := func(raw string, reason token.Reason, status int) {
+		t.Helper()
+		_, err := f.issuers[1].Refresh(t.Context(), f.policy, raw, sentAt)
+		wantReason(t, err, reason, status)
+		if f.stored(t, first.Session).Revoked != nil {
+			t.Fatal("the session was revoked")
+		}
 	}
-	if f.stored(t, first.Session).Revoked != nil {
-		t.Fatal("the session was revoked")
-	}
+	late(first.Raw, token.TokenReused, 0)
 	f.expire()
-	f.mustRefresh(t, third.Raw)
-	_, err := f.issuers[1].Refresh(t.Context(), f.policy, second.Raw, f.now())
+	late(first.Raw, token.IssuerUnavailable, 503)
+	late(second.Raw, token.IssuerUnavailable, 503)
+	if got := f.stored(t, first.Session).Generation; got != 2 {
+		t.Errorf("generation %d: a token was made for nobody", got)
+	}
+	f.mustRefresh(t, second.Raw)
+	_, err := f.issuers[1].Refresh(t.Context(), f.policy, first.Raw, f.now())
 	wantReason(t, err, token.TokenReused, 0)
 	if f.stored(t, first.Session).Revoked == nil {
 		t.Error("a thief's token, sent now, ends no session")

@@ -58,11 +58,14 @@ type outage struct{ since, last time.Time }
 // issuer perhaps, and how long that has to wait at least. A request of a client must not
 // fail because one of several issuers has.
 //
-// A refresh and a look at the keys may be made twice, whatever became of the first: the
-// store makes one rotation of it (design section 4). A login would count its attempt
-// twice, and a second logout finds no session: these are made again only if no issuer
-// has begun with them.
+// A refresh, a logout and a look at the keys may be made twice, whatever became of the
+// first: the store makes one rotation of it (design section 4), and a session that has
+// ended is as good as one that ends now. A login would count its attempt twice, so it is
+// made again only if no issuer has begun with it.
 func (c *Client) mayTryAgain(call protocol.Call, err error) (wait time.Duration, again bool) {
+	if errors.Is(err, context.Canceled) {
+		return 0, false // the caller has gone, which says nothing about the issuer
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	lost, ok := errors.AsType[*lostError](err)
@@ -81,7 +84,7 @@ func (c *Client) mayTryAgain(call protocol.Call, err error) (wait time.Duration,
 	if _, foreign := errors.AsType[*tls.CertificateVerificationError](err); foreign {
 		return 0, false // it is there, and not ours
 	}
-	repeatable := call == protocol.CallRefresh || call == protocol.CallKeys
+	repeatable := call != protocol.CallLogin
 	return wait, (repeatable || neverBegun(err)) && now.Add(wait).Sub(c.outage.since) < tryFor
 }
 

@@ -81,11 +81,13 @@ type Client struct {
 	// process stood still; never when it is nil.
 	StoodStill func() time.Duration
 
-	mu         sync.Mutex
-	service    settings.IssuerService
-	transport  *http.Transport
-	outage     outage
-	leaving    leaving
+	mu        sync.Mutex
+	service   settings.IssuerService
+	transport *http.Transport
+	outage    outage
+	leaving   leaving
+	// unfollow ends the stream of revocations that is open; nil before there was one.
+	unfollow   context.CancelFunc
 	issuerTime issuerTime
 	// dial is that of the operating system when it is nil.
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -103,9 +105,7 @@ func (c *Client) refresh(ctx context.Context, raw string) (protocol.TokenRespons
 	if err != nil {
 		return protocol.TokenResponse{}, fmt.Errorf("encode refresh: %w", err)
 	}
-	header := jsonHeader()
-	c.stamp(header)
-	return c.askForToken(ctx, protocol.CallRefresh, callTimeout, body, header)
+	return c.askForToken(ctx, protocol.CallRefresh, callTimeout, body, jsonHeader())
 }
 
 // Logout ends the session of a token.
@@ -134,12 +134,15 @@ func (c *Client) Keys(ctx context.Context) (*token.KeySet, error) {
 // Revocations opens the stream, whose lines are [protocol.RevocationEvent]. It lives
 // until ctx ends or the caller closes it.
 func (c *Client) Revocations(ctx context.Context, since string) (io.ReadCloser, error) {
+	ctx, end := context.WithCancel(ctx)
 	res, via, err := c.do(ctx, protocol.CallRevocations, http.MethodGet, since, nil, http.Header{})
 	if err != nil {
+		end()
 		c.Metrics.IssuerCall(string(protocol.CallRevocations), resultOf(err), 0)
 		return nil, err
 	}
 	if res.StatusCode != http.StatusOK {
+		defer end()
 		defer func() { _ = res.Body.Close() }()
 		err := failureOf(res, via)
 		c.leaveFor(err)
@@ -147,7 +150,8 @@ func (c *Client) Revocations(ctx context.Context, since string) (io.ReadCloser, 
 		return nil, err
 	}
 	c.Metrics.IssuerCall(string(protocol.CallRevocations), metrics.OK, 0)
-	return res.Body, nil
+	c.follows(via, end)
+	return stream{res.Body, end}, nil
 }
 
 func jsonHeader() http.Header { return http.Header{"Content-Type": {"application/json"}} }
@@ -168,8 +172,14 @@ func (c *Client) askForToken(ctx context.Context, call protocol.Call, timeout ti
 func (c *Client) call(ctx context.Context, call protocol.Call, timeout time.Duration, method string, body []byte, header http.Header) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	began := c.Now()
-	answer, err := c.exchange(ctx, call, method, body, header)
+	began, begun := c.Now(), c.begun()
+	attempt := func() ([]byte, error) {
+		if call == protocol.CallRefresh {
+			c.stamp(header, begun)
+		}
+		return c.exchange(ctx, call, method, body, header)
+	}
+	answer, err := attempt()
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		wait, again := c.mayTryAgain(call, err)
 		if !again || !sleep(ctx, max(wait, pause)) {
@@ -178,7 +188,7 @@ func (c *Client) call(ctx context.Context, call protocol.Call, timeout time.Dura
 		if wait > 0 {
 			c.leaveFor(err)
 		}
-		answer, err = c.exchange(ctx, call, method, body, header)
+		answer, err = attempt()
 	}
 	c.Metrics.IssuerCall(string(call), resultOf(err), c.Now().Sub(began))
 	return answer, err
@@ -226,7 +236,7 @@ func (c *Client) do(ctx context.Context, call protocol.Call, method, since strin
 		query.Set("since", since)
 		req.URL.RawQuery = query.Encode()
 	}
-	req.Header = header
+	req.Header = header.Clone() // an attempt before this one may be reading it yet
 	req.Header.Set("Authorization", "Bearer "+identity)
 	// RoundTrip follows no redirect and keeps no cookie. Its errors name the address.
 	res, err = via.RoundTrip(req)
@@ -267,14 +277,14 @@ func (c *Client) reach(service settings.IssuerService) (*http.Transport, error) 
 	}
 	if c.transport != nil {
 		// Calls under way, the stream of revocations among them, go on to their end.
-		c.transport.CloseIdleConnections()
+		go c.transport.CloseIdleConnections() // not under the lock: it may take its time
 	}
 	c.service = service
 	dial := c.dial
 	if dial == nil {
 		dial = (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext
 	}
-	to := connector{dial: dial, tls: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13, NextProtos: []string{"h2", "http/1.1"}}}
+	to := &connector{dial: dial, tls: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13, NextProtos: []string{"h2", "http/1.1"}}}
 	c.transport = &http.Transport{
 		DialTLSContext:    to.connect,
 		ForceAttemptHTTP2: true,

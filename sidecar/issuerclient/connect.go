@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 )
 
@@ -36,6 +37,9 @@ func (e *connectError) Unwrap() error { return e.cause }
 type connector struct {
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 	tls  *tls.Config
+	// racing is held by the one call to connect that may make further attempts: what it
+	// gets serves the others, too.
+	racing sync.Mutex
 }
 
 type attempted struct {
@@ -45,7 +49,7 @@ type attempted struct {
 
 // connect fits DialTLSContext of [net/http.Transport]. The first connection that is ready is
 // taken, the others end.
-func (c connector) connect(ctx context.Context, network, address string) (net.Conn, error) {
+func (c *connector) connect(ctx context.Context, network, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, connectTimeout, errNobody)
 	defer cancel()
 	results := make(chan attempted)
@@ -64,7 +68,12 @@ func (c connector) connect(ctx context.Context, network, address string) (net.Co
 		}()
 	}
 	attempt()
-	patience := firstPatience
+	patience, racing := firstPatience, false
+	defer func() {
+		if racing {
+			c.racing.Unlock()
+		}
+	}()
 	more := time.NewTimer(patience)
 	defer more.Stop()
 	for {
@@ -78,8 +87,10 @@ func (c connector) connect(ctx context.Context, network, address string) (net.Co
 				return nil, &connectError{result.err}
 			}
 		case <-more.C:
-			attempt()
-			patience *= 2
+			if racing = racing || c.racing.TryLock(); racing {
+				attempt()
+				patience *= 2
+			}
 			more.Reset(patience)
 		case <-ctx.Done():
 			return nil, &connectError{context.Cause(ctx)}
@@ -87,7 +98,7 @@ func (c connector) connect(ctx context.Context, network, address string) (net.Co
 	}
 }
 
-func (c connector) attempt(ctx context.Context, network, address string) (*tls.Conn, error) {
+func (c *connector) attempt(ctx context.Context, network, address string) (*tls.Conn, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err

@@ -285,6 +285,101 @@ func (n *network) unable(calls *atomic.Int32) way {
 	return w
 }
 
+// Two issuers behind one address, of which the first has lost its identity: nothing that
+// is asked fails, and it is asked nothing any more.
+func TestWhatAnIssuerSendsElsewhereGoesThere(t *testing.T) {
+	for name, call := range map[string]func(context.Context, *Client) error{
+		"login": func(ctx context.Context, c *Client) error {
+			_, err := c.Login(ctx, []byte("{}"), "application/json", "")
+			return err
+		},
+		"refresh": func(ctx context.Context, c *Client) error {
+			_, err := c.refresh(ctx, "old")
+			return err
+		},
+		"logout": func(ctx context.Context, c *Client) error { return c.Logout(ctx, "old") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var lost atomic.Int32
+				c, n := over(t, granted, nil)
+				_, leavers := n.serve(func(w http.ResponseWriter, _ *http.Request) {
+					lost.Add(1)
+					w.Header().Set("Connection", "close")
+					w.WriteHeader(http.StatusMisdirectedRequest)
+					_ = json.NewEncoder(w).Encode(protocol.NewProblem(http.StatusMisdirectedRequest, token.IssuerUnavailable, ""))
+				})
+				n.ways = []way{leavers, n.ways[0]}
+				for range 2 {
+					if err := call(t.Context(), c); err != nil || lost.Load() != 1 {
+						t.Errorf("%d calls to the one that has lost its identity: %v", lost.Load(), err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// An issuer that cannot answer a refresh may not hear of revocations either.
+func TestTheStreamOfRevocationsLeavesWithTheRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := func(w http.ResponseWriter, r *http.Request) {
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		}
+		c, n := over(t, granted, nil)
+		var followed atomic.Int32
+		_, broken := n.serve(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodGet {
+				followed.Add(1)
+				begin(w, r)
+				return
+			}
+			w.WriteHeader(http.StatusServiceUnavailable)
+			_ = json.NewEncoder(w).Encode(protocol.NewProblem(http.StatusServiceUnavailable, token.IssuerUnavailable, ""))
+		})
+		n.ways = []way{broken, n.ways[0]}
+		events, err := c.Revocations(t.Context(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.refresh(t.Context(), "old"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(events); err == nil {
+			t.Error("the stream ended as if its issuer had ended it")
+		}
+		_ = events.Close()
+		again, err := c.Revocations(t.Context(), "")
+		if err != nil || followed.Load() != 1 {
+			t.Fatalf("%v, and it was followed %d times", err, followed.Load())
+		}
+		_ = again.Close()
+	})
+}
+
+// Many calls without a connection are not so many attempts at each of its issuers.
+func TestOneOfManyCallsRacesForAConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, n := over(t, granted, nil)
+		alive := n.ways[0]
+		const calls = 50
+		n.ways = append(slices.Repeat([]way{frozen}, calls), alive)
+		var refreshes sync.WaitGroup
+		for range calls {
+			refreshes.Go(func() {
+				if _, err := c.refresh(t.Context(), "old"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		refreshes.Wait()
+		if dials, _ := n.counts(); dials != calls+1 {
+			t.Errorf("%d attempts at a connection for %d calls", dials, calls)
+		}
+	})
+}
+
 func TestAnIssuerThatIsUnableIsLeftForOneThatIsAble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, n := over(t, granted, nil)

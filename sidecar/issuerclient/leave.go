@@ -6,6 +6,7 @@ package issuerclient
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"time"
 )
@@ -41,9 +42,35 @@ func (c *Client) leave(via *http.Transport, now time.Time) (wait time.Duration) 
 		return wait
 	}
 	c.leaving = leaving{last: now, patience: min(max(2*c.leaving.patience, firstStay), lastStay)}
-	c.transport.CloseIdleConnections()
+	go via.CloseIdleConnections() // not under the lock: it may take its time
 	c.transport = nil
+	if c.unfollow != nil {
+		// It may not hear of revocations any more either.
+		c.unfollow()
+	}
 	return 0
+}
+
+// follows notes how the stream of revocations is ended.
+func (c *Client) follows(via *http.Transport, end context.CancelFunc) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unfollow = end
+	if c.transport != via { // it was left meanwhile
+		end()
+	}
+}
+
+// stream ends its request when it is closed.
+type stream struct {
+	io.ReadCloser
+	end context.CancelFunc
+}
+
+// Close implements [io.Closer].
+func (s stream) Close() error {
+	defer s.end()
+	return s.ReadCloser.Close()
 }
 
 // leaveFor leaves the issuer that err is of, if it is to be left and may be by now.

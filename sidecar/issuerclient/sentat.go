@@ -26,17 +26,23 @@ func (c *Client) hear(res *http.Response) {
 	c.issuerTime = issuerTime{said: said, heard: c.Now()}
 }
 
-// stamp says when the call was sent at the latest: now, or before the process stood still.
-// See ADR 0026.
-func (c *Client) stamp(header http.Header) {
+// begun is when a call was sent at the latest, by our clock: now, or before the process
+// stood still.
+func (c *Client) begun() time.Time {
+	if c.StoodStill == nil {
+		return c.Now()
+	}
+	return c.Now().Add(-c.StoodStill())
+}
+
+// stamp says so by the issuers' clock, as it is known now: the answer to an attempt may
+// have set it right. See ADR 0026.
+func (c *Client) stamp(header http.Header, begun time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.issuerTime.said.IsZero() {
 		return
 	}
-	sentAt := c.issuerTime.said.Add(c.Now().Sub(c.issuerTime.heard))
-	if c.StoodStill != nil {
-		sentAt = sentAt.Add(-c.StoodStill())
-	}
+	sentAt := c.issuerTime.said.Add(begun.Sub(c.issuerTime.heard))
 	header.Set(protocol.SentAtHeader, strconv.FormatInt(sentAt.UnixMilli(), 10))
 }

@@ -4,12 +4,14 @@
 package issuerclient
 
 import (
+	"encoding/json"
 	"net/http"
 	"strconv"
 	"testing"
 	"time"
 
 	"github.com/tokenward/tokenward/internal/protocol"
+	"github.com/tokenward/tokenward/internal/token"
 )
 
 func TestARefreshSaysWhenItWasSentByTheIssuersClock(t *testing.T) {
@@ -17,6 +19,7 @@ func TestARefreshSaysWhenItWasSentByTheIssuersClock(t *testing.T) {
 		issuer = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC) // and no clock of ours is near that
 		asked  []string
 		lost   bool
+		unable bool
 	)
 	c := newClient(t, func(w http.ResponseWriter, r *http.Request) {
 		asked = append(asked, r.Header.Get(protocol.SentAtHeader))
@@ -25,6 +28,12 @@ func TestARefreshSaysWhenItWasSentByTheIssuersClock(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		}
 		w.Header().Set("Date", issuer.Format(http.TimeFormat))
+		if unable {
+			unable = false
+			w.WriteHeader(http.StatusServiceUnavailable)
+			_ = json.NewEncoder(w).Encode(protocol.NewProblem(http.StatusServiceUnavailable, token.IssuerUnavailable, ""))
+			return
+		}
 		granted(w, r)
 	})
 	clock, stood := time.Now(), time.Duration(0)
@@ -46,7 +55,10 @@ func TestARefreshSaysWhenItWasSentByTheIssuersClock(t *testing.T) {
 	stood, lost = 0, true
 	clock = clock.Add(2 * time.Second)
 	refresh() // made again, and sent when it was sent first
-	for i, want := range []string{"", at(90 * time.Second), at(7*time.Second - 30*time.Second), at(2 * time.Second), at(2 * time.Second)} {
+	// Our clock was wrong by an hour, which the answer to the first attempt shows.
+	clock, unable = clock.Add(-time.Hour), true
+	refresh()
+	for i, want := range []string{"", at(90 * time.Second), at(7*time.Second - 30*time.Second), at(2 * time.Second), at(2 * time.Second), at(-time.Hour), at(0)} {
 		if asked[i] != want {
 			t.Errorf("call %d was sent at %q, want %q", i, asked[i], want)
 		}

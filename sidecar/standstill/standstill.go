@@ -18,7 +18,7 @@ const (
 	// pause is what it takes to be one; less is a busy machine.
 	pause = 2 * time.Second
 	// aftermath is for how long after a pause what is read may be of before it.
-	aftermath = 5 * time.Second
+	aftermath = 2 * time.Second
 )
 
 // Watch notices pauses while it runs. Make one with [New].

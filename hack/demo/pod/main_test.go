@@ -24,7 +24,8 @@ func listen(t *testing.T, address string) net.Listener {
 
 // A Service that a node has not heard of yet refuses connections.
 func TestARelayWaitsForItsService(t *testing.T) {
-	reserved := listen(t, "127.0.0.1:0")
+	// An address that no outgoing connection takes a port of.
+	reserved := listen(t, "127.77.0.1:0")
 	to := reserved.Addr().String()
 	_ = reserved.Close()
 	front := listen(t, "127.0.0.1:0")
